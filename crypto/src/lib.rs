@@ -1,0 +1,1 @@
+//! Reference OMEMO cryptography for clients.

@@ -1,0 +1,1 @@
+//! multiend, the server.

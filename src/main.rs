@@ -1,0 +1,2 @@
+//! The `multiend` program.
+fn main() {}
