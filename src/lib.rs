@@ -1,1 +1,34 @@
-//! multiend, the server.
+//! multiend, the server: a device directory and an encrypted-aware archive for XMPP, as an XEP-0114 component beside
+//! Prosody or ejabberd.
+//!
+//! The layers, arrows pointing down only (`docs/architecture.md` has the tour):
+//!
+//! ```text
+//! serve, ops, admin      wiring, metrics, health, logging; long-running work for operators
+//! door                   how a request reaches us and names its owner
+//! link, stanza           the XEP-0114 stream; typed payloads, one file per XEP
+//! directory, archive     the rules; no XML streams, no SQL
+//! store                  durable state; PostgreSQL and SQLite
+//! model                  the words of the design as types
+//! ```
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod admin;
+pub mod archive;
+pub mod config;
+pub mod directory;
+pub mod door;
+pub mod link;
+pub mod model;
+pub mod ops;
+pub mod stanza;
+pub mod store;

@@ -1,0 +1,1 @@
+//! Long-running work for operators: purge.

@@ -1,0 +1,1 @@
+//! Doors: how a request reaches us and names its owner.

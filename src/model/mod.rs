@@ -1,0 +1,17 @@
+//! The words of the design as types, used by every layer.
+//!
+//! Values of these types are already checked: a [`Owner`] has been parsed as a bare JID, a [`DeviceId`] lies in the range
+//! that OMEMO allows, a [`Bundle`] has keys of the right lengths. Nothing here does I/O, knows XML or SQL, or decides a
+//! rule of the directory or the archive.
+
+mod address;
+mod bundle;
+mod device;
+mod message;
+mod timestamp;
+
+pub use address::{AddressError, Owner, Requester, SessionJid};
+pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
+pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
+pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, StoredCopy};
+pub use timestamp::{Clock, SystemClock, Timestamp};

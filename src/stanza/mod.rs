@@ -1,0 +1,1 @@
+//! Typed payloads, one file per XEP.
