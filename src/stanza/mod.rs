@@ -1,1 +1,3 @@
-//! Typed payloads, one file per XEP.
+//! Typed payloads, one file per XEP, over bounded raw slices.
+
+pub mod tree;
