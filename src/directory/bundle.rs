@@ -63,6 +63,11 @@ impl Directory {
         Ok(())
     }
 
+    /// Counts a bundle that was refused for its shape, before it came here.
+    pub fn refused_bundle(&self, protocol: Protocol) {
+        self.metrics.bundle_refused(protocol);
+    }
+
     /// Bundles of the devices named, or of all. Devices that have none, or no prekey to give, are left out; none at all is
     /// [`DirectoryError::NotFound`].
     pub async fn bundles(

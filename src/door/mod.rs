@@ -1,1 +1,6 @@
-//! Doors: how a request reaches us and names its owner.
+//! Doors.
+
+pub mod alias;
+mod directory;
+pub mod request;
+pub mod service;

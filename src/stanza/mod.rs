@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod device_list;
+pub mod disco;
 pub mod error;
 pub mod incoming;
 pub mod jid_escaping;
