@@ -3,6 +3,7 @@
 use jid::Jid;
 
 use super::error::StanzaError;
+use super::message::MessageType;
 use super::tree::{self, Element, TreeError, push_attribute};
 
 /// Longest `id` of a stanza that is taken, in bytes. RFC 6120 sets no limit; clients use at most 64.
@@ -23,21 +24,6 @@ pub enum Kind {
     Presence,
     /// A stanza whose `type` does not exist.
     BadType,
-}
-
-/// The type of a message (RFC 6121 §5.2.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageType {
-    /// `chat`
-    Chat,
-    /// `normal`, or none given.
-    Normal,
-    /// `headline`
-    Headline,
-    /// `groupchat`
-    Groupchat,
-    /// `error`
-    Error,
 }
 
 /// Why an element is not a stanza to act upon. There is nobody to answer: it is dropped and counted.
