@@ -32,9 +32,17 @@
     )
 )]
 
+mod cbc_hmac;
 pub mod curve25519;
+pub mod generation;
 pub mod identity;
+mod kdf;
+pub mod omemo2;
 pub mod random;
+pub mod ratchet;
+pub mod sce;
 pub mod secret;
 pub mod signature;
+pub mod x3dh;
 pub mod xeddsa;
+pub mod xml;
