@@ -8,7 +8,7 @@ use jid::{BareJid, Jid};
 
 use super::request::Request;
 use super::{archive, directory};
-use crate::archive::Archive;
+use crate::archive::query::Archive;
 use crate::directory::Directory;
 use crate::model::{DeviceList, Owner, Protocol, Requester};
 use crate::stanza::disco::{self, Subject};
@@ -37,7 +37,10 @@ impl<'e, 'a> Payload<'e, 'a> {
     pub fn parse(payload: &'e Element<'a>, is_set: bool) -> Result<Self, StanzaError> {
         match (payload.name(), payload.namespace()) {
             ("pubsub", PUBSUB | PUBSUB_OWNER) => pubsub::Request::parse(payload, is_set).map(Self::Pubsub),
-            (_, MAM) => mam::Request::parse(payload, is_set).map(Self::Archive).map_err(archive::request_error),
+            (_, MAM) => {
+                let request = if is_set { mam::Request::from_set(payload) } else { mam::Request::from_get(payload) };
+                request.map(Self::Archive).map_err(archive::request_error)
+            }
             ("query", DISCO_INFO) if !is_set => Ok(Self::DiscoInfo),
             ("query", DISCO_ITEMS) if !is_set => Ok(Self::DiscoItems),
             _ => Err(StanzaError::new(Condition::ServiceUnavailable, "this is not offered here")),

@@ -9,6 +9,7 @@
 
 pub mod ejabberd;
 pub mod multiend;
+pub mod omemo;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -9,7 +9,7 @@ use jid::Jid;
 
 use super::address::{Addressee, Aliases};
 use super::known_accounts::KnownAccounts;
-use crate::archive::archive_id::ArchiveIds;
+use crate::archive::archive_id::{ArchiveIds, Named};
 use crate::archive::classify::{Verdict, classify};
 use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
@@ -20,8 +20,9 @@ use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Ow
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::message::{Message, MessageType, assemble};
-use crate::stanza::namespace::{MULTIEND, STANZA_ID};
-use crate::stanza::omemo;
+use crate::stanza::namespace::MULTIEND;
+use crate::stanza::stanza_id::push_stanza_id;
+use crate::stanza::{ephemeral, omemo};
 use crate::stanza::tree::push_attribute;
 use crate::store::{SharedStore, StoreError};
 
@@ -103,7 +104,7 @@ impl MessageDoor {
                 None
             }
         };
-        self.learn(&parties, incoming).await?;
+        self.learn(&parties, incoming).await;
         let (archived, token) = self.prepare(incoming, &parties, message, class)?;
         self.ingest
             .submit(archived, token)
@@ -131,7 +132,7 @@ impl MessageDoor {
     }
 
     /// Remembers which device this session is: it says so in what it sends.
-    async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>) -> Result<(), StanzaError> {
+    async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>) {
         let requester = Requester::new(incoming.from.clone());
         for encrypted in omemo::find(&incoming.element) {
             let Some(sid) = encrypted.sid else { continue };
@@ -139,7 +140,6 @@ impl MessageDoor {
                 tracing::warn!(%error, "could not remember which device a session is");
             }
         }
-        Ok(())
     }
 
     /// What is stored, and what is sent afterwards.
@@ -152,14 +152,23 @@ impl MessageDoor {
     ) -> Result<(ArchivedMessage, AcceptedMessage), StanzaError> {
         let Parties { sender, sender_resource, recipient } = parties;
         let at = self.clock.now();
-        let id = |owner: &Owner| self.ids.derive(owner, sender, message.id.as_deref(), &message.body);
-        let (sent_id, received_id) = (id(sender), id(recipient));
+        let id = |owner| {
+            let named = Named {
+                owner,
+                sender: sender.jid(),
+                recipient: recipient.jid(),
+                stanza_id: message.id.as_deref(),
+                body: &message.body,
+            };
+            self.ids.id(&named).map_err(|error| StanzaError::new(Condition::InternalServerError, error.to_string()))
+        };
+        let (sent_id, received_id) = (id(sender)?, id(recipient)?);
         let sender_alias = with_resource(&self.aliases.alias_text(sender.jid()), sender_resource.as_deref());
         let recipient_alias = self.aliases.alias_text(recipient.jid());
 
         let mut extra = String::new();
         if class.is_some() {
-            push_stanza_id(&mut extra, &recipient_alias, &received_id);
+            push_stanza_id(&mut extra, &recipient_alias, received_id.as_str());
         }
         let relayed = assemble(&message.body, Some(&sender_alias), Some(recipient.as_str()), None, &extra)
             .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
@@ -170,7 +179,7 @@ impl MessageDoor {
         }
         let refused = incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));
 
-        let expires_at = class.and_then(|class| self.retention.expires_at(class, at, &incoming.element));
+        let expires_at = class.and_then(|class| self.retention.expires_at(class, at, ephemeral::timer(&incoming.element)));
         let copy = |owner: &Owner, archive_id: ArchiveId, direction, peer: Jid, own_resource: Option<String>| Copy {
             owner: owner.clone(),
             archive_id,
@@ -210,14 +219,6 @@ fn with_resource(bare: &str, resource: Option<&str>) -> String {
     resource.map_or_else(|| bare.to_owned(), |resource| format!("{bare}/{resource}"))
 }
 
-fn push_stanza_id(out: &mut String, by: &str, id: &ArchiveId) {
-    out.push_str("<stanza-id");
-    push_attribute(out, "xmlns", STANZA_ID);
-    push_attribute(out, "by", by);
-    push_attribute(out, "id", id.as_str());
-    out.push_str("/>");
-}
-
 /// Tells a sender that asked for it that its message is stored, and under which id (docs/protocol.md).
 fn acknowledgement(incoming: &Incoming<'_>, from: &str, archive: &str, id: &ArchiveId) -> String {
     let mut out = String::from("<message type='headline'");
@@ -227,7 +228,7 @@ fn acknowledgement(incoming: &Incoming<'_>, from: &str, archive: &str, id: &Arch
     push_attribute(&mut out, "xmlns", MULTIEND);
     push_attribute(&mut out, "for", &incoming.id);
     out.push('>');
-    push_stanza_id(&mut out, archive, id);
+    push_stanza_id(&mut out, archive, id.as_str());
     out.push_str("</archived></message>");
     out
 }
