@@ -10,13 +10,13 @@
 //! `<fin/>` may hold `<expired xmlns='urn:multiend:0' before='2026-01-31T12:00:00.000000Z'/>`: the query would have matched
 //! messages from before this page that have expired, the newest of them at that moment, as far as the archive still knows.
 //! What is missing there was not lost by anyone. A message that expired in the middle of an archive is given as an empty one
-//! with the addresses of the first, holding `<expired xmlns='urn:multiend:0'/>` (XEP-0313 §3.3, "an appropriate
+//! with the addresses of the first, holding `<expired xmlns='urn:multiend:0'/>` (XEP-0313 §3.2, "an appropriate
 //! placeholder"). Clients that know only the standards see a message without content.
 
 mod reply;
 mod request;
 
-pub use reply::{Fin, ResultMessage, expired_placeholder, form, metadata};
+pub use reply::{Ends, Fin, ResultMessage, expired_placeholder, form, metadata};
 pub use request::{Query, Request, RequestError};
 
 /// The namespace.

@@ -196,10 +196,8 @@ mod tests {
         assert!(found[0].sid.is_none() && found[0].headers.is_empty() && found[0].groups[0].opaque);
 
         let many = "<key rid='7'>x</key>".repeat(MAX_HEADERS + 1);
-        let source = format!(
-            "<message>{}</message>",
-            format!("<encrypted xmlns='{NS_LEGACY}'><header sid='1'>{many}</header></encrypted>")
-        );
+        let source =
+            format!("<message><encrypted xmlns='{NS_LEGACY}'><header sid='1'>{many}</header></encrypted></message>");
         let tree = Element::parse(source.as_bytes()).unwrap();
         assert_eq!(find(&tree)[0].headers.len(), MAX_HEADERS);
         let source = format!("<message>{}</message>", format!("<encrypted xmlns='{NS_LEGACY}'/>").repeat(9));

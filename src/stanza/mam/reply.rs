@@ -128,13 +128,22 @@ pub fn form() -> String {
     out
 }
 
-/// The ends of an archive, oldest and newest; `None` for an empty one (§5).
-pub fn metadata(ends: Option<(&(ArchiveId, Timestamp), &(ArchiveId, Timestamp))>) -> String {
+/// The ends of an archive that is not empty: ids and times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends {
+    /// Of the oldest message.
+    pub oldest: (ArchiveId, Timestamp),
+    /// Of the newest message.
+    pub newest: (ArchiveId, Timestamp),
+}
+
+/// The payload of the answer to a `get` for metadata; `None` for an empty archive (§5).
+pub fn metadata(ends: Option<&Ends>) -> String {
     let mut out = String::from("<metadata");
     push_attribute(&mut out, "xmlns", NS);
     out.push('>');
-    if let Some((oldest, newest)) = ends {
-        for (name, (id, at)) in [("start", oldest), ("end", newest)] {
+    if let Some(ends) = ends {
+        for (name, (id, at)) in [("start", &ends.oldest), ("end", &ends.newest)] {
             out.push('<');
             out.push_str(name);
             push_attribute(&mut out, "id", id.as_str());

@@ -119,7 +119,7 @@ impl Query {
     }
 }
 
-/// Where the page begins. With both, `before` says the direction, and `after` how far it goes back (§4.4.2 and XEP-0059
+/// Where the page begins. With both, `before` says the direction, and `after` how far it goes back (§4.3.2 and XEP-0059
 /// leave that undefined).
 fn edge(before: Option<&str>, after: Option<&str>, filter: &mut Filter) -> Result<Edge, RequestError> {
     let after = after.map(archive_id).transpose()?;
