@@ -1,7 +1,7 @@
 //! Values with rules of their own. Each parses from the text that stands in the file or in the environment.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ impl fmt::Display for ServerAddress {
 pub struct DatabaseUrl {
     url: SecretString,
     shown: String,
+    /// The file, for SQLite.
+    file: Option<PathBuf>,
 }
 
 impl DatabaseUrl {
@@ -83,7 +85,7 @@ impl DatabaseUrl {
                 Some(socket) => socket.display().to_string(),
                 None => format!("{}:{}", options.get_host(), options.get_port()),
             };
-            return Ok(Self { url: text.into(), shown: format!("PostgreSQL, {database} at {place}") });
+            return Ok(Self { url: text.into(), shown: format!("PostgreSQL, {database} at {place}"), file: None });
         }
         match text.strip_prefix("sqlite:") {
             Some(path) if !path.trim_start_matches('/').is_empty() => Ok(Self::sqlite(path)),
@@ -92,7 +94,12 @@ impl DatabaseUrl {
     }
 
     fn sqlite(path: &str) -> Self {
-        Self { url: format!("sqlite:{path}").into(), shown: format!("SQLite, {path}") }
+        Self { url: format!("sqlite:{path}").into(), shown: format!("SQLite, {path}"), file: Some(path.into()) }
+    }
+
+    /// The file of the database, for SQLite.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// The URL, with its password: for the store only.
