@@ -15,9 +15,7 @@ use std::collections::BTreeSet;
 
 use minidom::Element;
 use support::multiend::Multiend;
-use support::omemo::{
-    LEGACY, OMEMO_2, PUBSUB, TestDevice, devices, ids_of, items, items_of, prekeys_of, publish,
-};
+use support::omemo::{LEGACY, OMEMO_2, PUBSUB, TestDevice, devices, ids_of, items, items_of, prekeys_of, publish};
 use support::prosody::Prosody;
 use support::xmpp::{Client, error_condition};
 use support::{COMPONENT, DOMAIN};
@@ -151,7 +149,9 @@ async fn directory_6_two_first_announcements_both_survive_and_a_seen_device_can_
     assert_eq!(ids_of(&list), [2, 1]);
 
     let event = phone
-        .wait_for("the event with both devices", |stanza| String::from(stanza).contains("id='2'") || String::from(stanza).contains("id=\"2\""))
+        .wait_for("the event with both devices", |stanza| {
+            String::from(stanza).contains("id='2'") || String::from(stanza).contains("id=\"2\"")
+        })
         .await;
     assert_eq!(event.attr("from"), Some(ALICE));
     // Now that it has seen device 1, the laptop may remove it.
@@ -263,7 +263,13 @@ async fn bad_input_gets_the_error_that_its_xep_names_and_the_stream_goes_on() {
         ("empty pubsub", "set", ALICE, format!("<pubsub xmlns='{PUBSUB}'/>"), "bad-request"),
         ("over-long item id", "set", ALICE, publish(BUNDLES, &long_id, &bundle), "bad-request"),
         ("item id that is no device", "set", ALICE, publish(BUNDLES, "current", &bundle), "bad-request"),
-        ("prekey id 0", "set", ALICE, publish(BUNDLES, "1001", &bundle.replace("<pk id='1'", "<pk id='0'")), "bad-request"),
+        (
+            "prekey id 0",
+            "set",
+            ALICE,
+            publish(BUNDLES, "1001", &bundle.replace("<pk id='1'", "<pk id='0'")),
+            "bad-request",
+        ),
         (
             "prekey id above 2^31-1",
             "set",
@@ -271,14 +277,32 @@ async fn bad_input_gets_the_error_that_its_xep_names_and_the_stream_goes_on() {
             publish(BUNDLES, "1001", &bundle.replace("<pk id='1'", "<pk id='2147483648'")),
             "bad-request",
         ),
-        ("duplicate prekey ids", "set", ALICE, publish(BUNDLES, "1001", &bundle.replace("<pk id='1'", "<pk id='2'")), "bad-request"),
+        (
+            "duplicate prekey ids",
+            "set",
+            ALICE,
+            publish(BUNDLES, "1001", &bundle.replace("<pk id='1'", "<pk id='2'")),
+            "bad-request",
+        ),
         ("no prekeys", "set", ALICE, publish(BUNDLES, "1001", &PHONE.bundle([])), "bad-request"),
         ("duplicate devices", "set", ALICE, publish(DEVICES, "current", &devices(&[3, 3])), "bad-request"),
         ("device id 0", "set", ALICE, publish(DEVICES, "current", &devices(&[0])), "bad-request"),
         ("too many devices", "set", ALICE, publish(DEVICES, "current", &many), "policy-violation"),
         ("another payload", "set", ALICE, publish(DEVICES, "current", "<a xmlns='urn:a'/>"), "bad-request"),
-        ("somebody else's subscription", "set", ALICE, format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{DEVICES}' jid='bob@example.org'/></pubsub>"), "bad-request"),
-        ("configuration", "get", ALICE, format!("<pubsub xmlns='{PUBSUB}#owner'><configure node='{DEVICES}'/></pubsub>"), "feature-not-implemented"),
+        (
+            "somebody else's subscription",
+            "set",
+            ALICE,
+            format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{DEVICES}' jid='bob@example.org'/></pubsub>"),
+            "bad-request",
+        ),
+        (
+            "configuration",
+            "get",
+            ALICE,
+            format!("<pubsub xmlns='{PUBSUB}#owner'><configure node='{DEVICES}'/></pubsub>"),
+            "feature-not-implemented",
+        ),
     ];
     for (what, kind, to, payload, expected) in cases {
         let answer = alice.request(kind, Some(to), &payload).await;

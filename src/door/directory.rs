@@ -62,9 +62,7 @@ async fn items(
             let devices = if ids.is_empty() { None } else { Some(devices.as_slice()) };
             bundles(directory, owner, requester, protocol, devices, max).await?
         }
-        Node::LegacyBundle(device) => {
-            bundles(directory, owner, requester, protocol, Some(&[device]), max).await?
-        }
+        Node::LegacyBundle(device) => bundles(directory, owner, requester, protocol, Some(&[device]), max).await?,
     };
     Ok(Answer::result(pubsub::items_result(node, &items)))
 }
@@ -188,9 +186,9 @@ fn subscription(node: Node, jid: &str, requester: &Requester) -> Result<(Protoco
         let error = StanzaError::new(Condition::FeatureNotImplemented, "only device lists can be subscribed to");
         return Err(error.with_pubsub(PubsubCondition::Unsupported("subscribe")));
     };
-    let jid = Jid::new(jid).ok().filter(|jid| {
-        jid.to_bare() == requester.jid().to_bare() && (jid.is_bare() || jid == requester.jid())
-    });
+    let jid = Jid::new(jid)
+        .ok()
+        .filter(|jid| jid.to_bare() == requester.jid().to_bare() && (jid.is_bare() || jid == requester.jid()));
     let error = || StanzaError::new(Condition::BadRequest, "you can subscribe only yourself");
     Ok((protocol, jid.ok_or_else(|| error().with_pubsub(PubsubCondition::InvalidJid))?))
 }

@@ -13,10 +13,10 @@ use crate::directory::Directory;
 use crate::model::{DeviceList, Owner, Protocol, Requester};
 use crate::stanza::disco::{self, Subject};
 use crate::stanza::error::{Condition, StanzaError};
+use crate::stanza::mam;
 use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::Element;
-use crate::stanza::mam;
 use crate::store::StoreError;
 
 /// What can be asked of an owner's directory or archive.
@@ -150,7 +150,7 @@ fn bundle_nodes(list: &DeviceList, protocol: Protocol) -> Vec<Node> {
 }
 
 /// What a requester is told of a database error: nothing but that it may try again.
-pub(super) fn store_error(error: StoreError) -> StanzaError {
+pub(super) fn store_error(error: &StoreError) -> StanzaError {
     match error {
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database is away");

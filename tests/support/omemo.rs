@@ -31,11 +31,10 @@ impl TestDevice {
         let identity = IdentityKeyPair::from_seed(&[self.seed; 32]);
         let signed = SecretKey::from_bytes(&[self.seed.wrapping_add(100); 32]).public_key();
         let signature = STANDARD.encode(identity.sign(signed.as_bytes()));
-        let (signed, identity) = (STANDARD.encode(signed.as_bytes()), STANDARD.encode(identity.public_key().as_bytes()));
-        let prekeys: String = prekeys
-            .into_iter()
-            .map(|n| format!("<pk id='{n}'>{}</pk>", STANDARD.encode(self.prekey(n))))
-            .collect();
+        let (signed, identity) =
+            (STANDARD.encode(signed.as_bytes()), STANDARD.encode(identity.public_key().as_bytes()));
+        let prekeys: String =
+            prekeys.into_iter().map(|n| format!("<pk id='{n}'>{}</pk>", STANDARD.encode(self.prekey(n)))).collect();
         format!(
             "<bundle xmlns='{OMEMO_2}'><spk id='7'>{signed}</spk><spks>{signature}</spks><ik>{identity}</ik>\
              <prekeys>{prekeys}</prekeys></bundle>"

@@ -58,7 +58,8 @@ impl Aliases {
 
     /// The alias of an account. An account whose escaped address is too long for a local part (1,023 bytes) has none.
     pub fn alias(&self, account: &BareJid) -> Option<BareJid> {
-        let node = NodePart::new(&escape(account.as_str())).ok()?;
+        let local = escape(account.as_str());
+        let node = NodePart::new(&local).ok()?;
         Some(BareJid::from_parts(Some(&node), &self.component))
     }
 

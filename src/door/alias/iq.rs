@@ -78,9 +78,8 @@ fn stanzas(aliases: &Aliases, iq: &Incoming<'_>, owner: &Owner, answer: &Answer)
     stanzas.push(iq.result(&answer.result));
     let from = aliases.owner(owner);
     // A headline is never kept for an offline session, which fetches the list when it comes back.
-    stanzas.extend(
-        answer.events.iter().map(|event| message(&from, event.to.as_str(), Some("headline"), &event.payload)),
-    );
+    stanzas
+        .extend(answer.events.iter().map(|event| message(&from, event.to.as_str(), Some("headline"), &event.payload)));
     stanzas
 }
 

@@ -3,6 +3,7 @@
 //! A message is relayed, and its sender told, only after it has been stored: what a client saw arrive is in the archive. What
 //! is refused is refused before anything is stored.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jid::Jid;
@@ -22,9 +23,9 @@ use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::message::{Message, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
 use crate::stanza::stanza_id::push_stanza_id;
-use crate::stanza::{ephemeral, omemo};
 use crate::stanza::tree::push_attribute;
-use crate::store::{SharedStore, StoreError};
+use crate::stanza::{ephemeral, omemo};
+use crate::store::SharedStore;
 
 /// What is sent once a message has been stored, or could not be.
 #[derive(Debug)]
@@ -45,16 +46,31 @@ impl AcceptedMessage {
     }
 }
 
+/// What the door stands on.
+pub struct MessageServices {
+    /// Where accounts are known.
+    pub store: SharedStore,
+    /// Learns which device a session is.
+    pub directory: Arc<Directory>,
+    /// Names copies.
+    pub ids: ArchiveIds,
+    /// How long copies are kept.
+    pub retention: Retention,
+    /// Classes that this deployment does not archive.
+    pub unarchived: BTreeSet<Class>,
+    /// The time of copies.
+    pub clock: Arc<dyn Clock>,
+    /// The archive's writer.
+    pub ingest: IngestHandle<AcceptedMessage>,
+    /// Counts what is not archived.
+    pub metrics: ArchiveMetrics,
+}
+
 /// The door for messages.
 pub struct MessageDoor {
     aliases: Arc<Aliases>,
     accounts: KnownAccounts,
-    directory: Arc<Directory>,
-    ids: ArchiveIds,
-    retention: Retention,
-    clock: Arc<dyn Clock>,
-    ingest: IngestHandle<AcceptedMessage>,
-    metrics: ArchiveMetrics,
+    services: MessageServices,
 }
 
 /// Who writes to whom.
@@ -66,17 +82,8 @@ struct Parties {
 
 impl MessageDoor {
     /// A door to an archive's writer.
-    pub fn new(
-        aliases: Arc<Aliases>,
-        store: SharedStore,
-        directory: Arc<Directory>,
-        ids: ArchiveIds,
-        retention: Retention,
-        clock: Arc<dyn Clock>,
-        ingest: IngestHandle<AcceptedMessage>,
-        metrics: ArchiveMetrics,
-    ) -> Self {
-        Self { aliases, accounts: KnownAccounts::new(store), directory, ids, retention, clock, ingest, metrics }
+    pub fn new(aliases: Arc<Aliases>, services: MessageServices) -> Self {
+        Self { aliases, accounts: KnownAccounts::new(services.store.clone()), services }
     }
 
     /// Takes a message in. Waits while the writer's queue is full. The error is for the sender, and means that nothing was
@@ -98,15 +105,16 @@ impl MessageDoor {
         let message = Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
             .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
         let class = match classify(&incoming.element) {
-            Verdict::Archive(class) => Some(class),
+            Verdict::Archive(class) => Some(class).filter(|class| !self.services.unarchived.contains(class)),
             Verdict::Skip(reason) => {
-                self.metrics.skipped(reason);
+                self.services.metrics.skipped(reason);
                 None
             }
         };
         self.learn(&parties, incoming).await;
         let (archived, token) = self.prepare(incoming, &parties, message, class)?;
-        self.ingest
+        self.services
+            .ingest
             .submit(archived, token)
             .await
             .map_err(|_| StanzaError::new(Condition::ResourceConstraint, "the archive is shutting down; try again"))?;
@@ -124,7 +132,7 @@ impl MessageDoor {
             Addressee::Component | Addressee::Nobody => return Err(nobody()),
         };
         // The sender's own server vouches for the sender; whether the recipient exists, only its own use of this service tells.
-        if sender != recipient && !self.accounts.exists(&recipient).await.map_err(store_error)? {
+        if sender != recipient && !self.accounts.exists(&recipient).await.map_err(|error| store_error(&error))? {
             return Err(nobody());
         }
         let sender_resource = incoming.from.resource().map(|resource| resource.as_str().to_owned());
@@ -136,7 +144,9 @@ impl MessageDoor {
         let requester = Requester::new(incoming.from.clone());
         for encrypted in omemo::find(&incoming.element) {
             let Some(sid) = encrypted.sid else { continue };
-            if let Err(error) = self.directory.sent_with(&parties.sender, &requester, encrypted.protocol, sid).await {
+            if let Err(error) =
+                self.services.directory.sent_with(&parties.sender, &requester, encrypted.protocol, sid).await
+            {
                 tracing::warn!(%error, "could not remember which device a session is");
             }
         }
@@ -151,7 +161,7 @@ impl MessageDoor {
         class: Option<Class>,
     ) -> Result<(ArchivedMessage, AcceptedMessage), StanzaError> {
         let Parties { sender, sender_resource, recipient } = parties;
-        let at = self.clock.now();
+        let at = self.services.clock.now();
         let id = |owner| {
             let named = Named {
                 owner,
@@ -160,7 +170,10 @@ impl MessageDoor {
                 stanza_id: message.id.as_deref(),
                 body: &message.body,
             };
-            self.ids.id(&named).map_err(|error| StanzaError::new(Condition::InternalServerError, error.to_string()))
+            self.services
+                .ids
+                .id(&named)
+                .map_err(|error| StanzaError::new(Condition::InternalServerError, error.to_string()))
         };
         let (sent_id, received_id) = (id(sender)?, id(recipient)?);
         let sender_alias = with_resource(&self.aliases.alias_text(sender.jid()), sender_resource.as_deref());
@@ -177,9 +190,11 @@ impl MessageDoor {
             let sender_archive = self.aliases.alias_text(sender.jid());
             stored.push(acknowledgement(incoming, &recipient_alias, &sender_archive, &sent_id));
         }
-        let refused = incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));
+        let refused =
+            incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));
 
-        let expires_at = class.and_then(|class| self.retention.expires_at(class, at, ephemeral::timer(&incoming.element)));
+        let expires_at =
+            class.and_then(|class| self.services.retention.expires_at(class, at, ephemeral::timer(&incoming.element)));
         let copy = |owner: &Owner, archive_id: ArchiveId, direction, peer: Jid, own_resource: Option<String>| Copy {
             owner: owner.clone(),
             archive_id,

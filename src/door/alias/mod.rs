@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 pub use address::{Addressee, Aliases};
-pub use message::{AcceptedMessage, MessageDoor};
+pub use message::{AcceptedMessage, MessageDoor, MessageServices};
 
 use super::service::{Addressing, Service};
 use crate::model::Owner;

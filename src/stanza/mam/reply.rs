@@ -1,7 +1,5 @@
 //! Writing what an archive answers.
 
-use jid::Jid;
-
 use super::{NS, NS_MULTIEND, field};
 use crate::model::{ArchiveId, Timestamp};
 use crate::stanza::forwarded::push_forwarded;
@@ -50,10 +48,10 @@ impl ResultMessage<'_> {
 }
 
 /// What stands for a message that has expired in the middle of an archive: see the module.
-pub fn expired_placeholder(from: &Jid, to: &Jid) -> String {
+pub fn expired_placeholder(from: &str, to: &str) -> String {
     let mut out = String::from("<message xmlns='jabber:client'");
-    push_attribute(&mut out, "from", from.as_str());
-    push_attribute(&mut out, "to", to.as_str());
+    push_attribute(&mut out, "from", from);
+    push_attribute(&mut out, "to", to);
     out.push_str("><expired");
     push_attribute(&mut out, "xmlns", NS_MULTIEND);
     out.push_str("/></message>");
