@@ -241,8 +241,14 @@ impl World {
     }
 }
 
+/// Fewer cases than usual, for each has many messages; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases: 48, ..default } }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn whatever_is_delivered_decrypts_once(count in 2..=4_usize, ops in prop::collection::vec(op(), 0..150)) {
