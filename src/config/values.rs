@@ -1,9 +1,10 @@
 //! Values with rules of their own. Each parses from the text that stands in the file or in the environment.
 
-use std::fmt;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, fs, io};
 
 use jid::DomainPart;
 use secrecy::{ExposeSecret, SecretString};
@@ -97,9 +98,16 @@ impl DatabaseUrl {
         Self { url: format!("sqlite:{path}").into(), shown: format!("SQLite, {path}"), file: Some(path.into()) }
     }
 
-    /// The file of the database, for SQLite.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+    /// Makes the directory of an SQLite file, for this user only, if there is none.
+    pub fn create_directory(&self) -> io::Result<()> {
+        match self.file.as_deref().and_then(Path::parent) {
+            Some(dir) if !dir.as_os_str().is_empty() => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+                    io::Error::new(error.kind(), format!("cannot make the directory {}: {error}", dir.display()))
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The URL, with its password: for the store only.

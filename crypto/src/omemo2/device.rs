@@ -1,6 +1,7 @@
 //! One device of one account: its keys, its sessions, and the rules of the XEP about both.
 
 use core::fmt;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -8,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     address::{Address, DeviceId, KeyId, check_jid},
     bundle::{Bundle, BundleError},
-    error::{DecryptError, EncryptError, SessionError, StateError},
+    error::{DecryptError, EncryptError, GenerateError, SessionError, StateError},
     message::{EncryptedMessage, MAX_HEADERS, MessageHeader, RecipientHeaders},
     payload::{self, KeyMaterial, MAX_PLAINTEXT_LENGTH},
     peer::{Peer, Peers},
@@ -53,6 +54,20 @@ struct Version {
     version: u32,
 }
 
+/// Counts what is written to it and keeps nothing.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A message that was decrypted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Decrypted {
@@ -92,8 +107,9 @@ impl Device {
     /// `now` the time in seconds since 1970.
     ///
     /// # Errors
-    /// [`RandomError`] when there is no randomness.
-    pub fn generate(owner: &str, id: DeviceId, now: u64) -> Result<Self, RandomError> {
+    /// [`GenerateError`] when the owner is not a bare JID or there is no randomness.
+    pub fn generate(owner: &str, id: DeviceId, now: u64) -> Result<Self, GenerateError> {
+        check_jid(owner)?;
         Ok(Self(State {
             version: STATE_VERSION,
             owner: owner.to_owned(),
@@ -112,7 +128,13 @@ impl Device {
     /// # Errors
     /// [`StateError::Malformed`], which does not happen for a device that was made or restored here.
     pub fn to_state(&self) -> Result<Zeroizing<Vec<u8>>, StateError> {
-        serde_json::to_vec(&self.0).map(Zeroizing::new).map_err(|error| StateError::Malformed(error.to_string()))
+        let malformed = |error: serde_json::Error| StateError::Malformed(error.to_string());
+        // Measured first: a vector that grows leaves copies of secrets behind in freed memory.
+        let mut length = Length(0);
+        serde_json::to_writer(&mut length, &self.0).map_err(malformed)?;
+        let mut state = Zeroizing::new(Vec::with_capacity(length.0));
+        serde_json::to_writer(&mut *state, &self.0).map_err(malformed)?;
+        Ok(state)
     }
 
     /// The device that [`Device::to_state`] gave this for.
@@ -392,6 +414,9 @@ impl Device {
     pub fn decrypt(&mut self, from: &str, message: &EncryptedMessage) -> Result<Decrypted, DecryptError> {
         let header = message.header_for(&self.0.owner, self.0.id).ok_or(DecryptError::NotForThisDevice)?;
         let sender = Address::of_device(from, message.sid)?;
+        if self.is_own(&sender) {
+            return Err(DecryptError::OwnDevice);
+        }
         let payload = message.payload.as_deref();
         // Padding adds up to one block.
         if payload.is_some_and(|payload| payload.len() > MAX_PLAINTEXT_LENGTH.saturating_add(16)) {
