@@ -100,7 +100,7 @@ pub(crate) fn enable_carbons() -> Element {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 
