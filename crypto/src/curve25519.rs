@@ -1,0 +1,222 @@
+//! X25519 keys and key agreement (RFC 7748).
+//!
+//! All Diffie-Hellman of this crate goes through [`SecretKey::diffie_hellman`], which refuses results that the peer
+//! could have forced (RFC 7748, section 6.1; the bug that vodozemac 0.10 fixed). Public keys are checked once, when they
+//! are parsed, so that a [`PublicKey`] is never of low order and has exactly one byte form.
+
+use core::fmt;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use thiserror::Error;
+use x25519_dalek::StaticSecret;
+
+use crate::{
+    random::{RandomError, random_bytes},
+    secret::{Secret32, base64_32},
+};
+
+/// Length in bytes of public keys, private keys and shared secrets.
+pub const KEY_LENGTH: usize = 32;
+
+/// A public key was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// The key has another number of bytes than its kind has.
+    #[error("a key of this kind has {expected} bytes, not {actual}")]
+    Length {
+        /// Number of bytes that a key of this kind has.
+        expected: usize,
+        /// Number of bytes given.
+        actual: usize,
+    },
+    /// The bytes do not begin with the type byte 0x05 of legacy OMEMO.
+    #[error("the key's type byte is not 0x05")]
+    Type,
+    /// The bytes are not the one canonical form of a point on the curve.
+    #[error("the key is not the canonical form of a point on the curve")]
+    Encoding,
+    /// The point is of low order, or has a low-order component: agreeing with it would not protect anything.
+    #[error("the key is a low-order point")]
+    LowOrder,
+}
+
+/// An X25519 public key: canonical and not of low order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublicKey(x25519_dalek::PublicKey);
+
+impl PublicKey {
+    /// Checks and takes 32 bytes, the little-endian u-coordinate (RFC 7748, section 5).
+    ///
+    /// # Errors
+    /// [`KeyError`] when the length is wrong, the form is not canonical, or the point is of low order.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, KeyError> {
+        let bytes = <[u8; KEY_LENGTH]>::try_from(bytes)
+            .map_err(|_| KeyError::Length { expected: KEY_LENGTH, actual: bytes.len() })?;
+        if !is_canonical(&bytes) {
+            return Err(KeyError::Encoding);
+        }
+        let key = x25519_dalek::PublicKey::from(bytes);
+        // A clamped scalar is a multiple of the cofactor, hence sends exactly the points of low order to zero.
+        if !StaticSecret::from([0; KEY_LENGTH]).diffie_hellman(&key).was_contributory() {
+            return Err(KeyError::LowOrder);
+        }
+        Ok(Self(key))
+    }
+
+    /// The 32 bytes that [`PublicKey::from_slice`] takes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; KEY_LENGTH] {
+        self.0.as_bytes()
+    }
+}
+
+/// Whether the little-endian integer is below p = 2^255 - 19.
+fn is_canonical(bytes: &[u8; KEY_LENGTH]) -> bool {
+    let [lowest, middle @ .., highest] = bytes;
+    let not_below_p = *highest == 0x7F && *lowest >= 0xED && middle.iter().all(|byte| *byte == 0xFF);
+    *highest < 0x80 && !not_below_p
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", STANDARD.encode(self.as_bytes()))
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(self.as_bytes()))
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_slice(base64_32(deserializer)?.as_slice()).map_err(D::Error::custom)
+    }
+}
+
+/// A shared secret would have been one that anybody can know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the key agreement gave a secret that the peer forced")]
+pub struct NonContributory;
+
+/// An X25519 private key, wiped when dropped.
+#[derive(Clone)]
+pub struct SecretKey(StaticSecret);
+
+impl SecretKey {
+    /// Generates a key.
+    ///
+    /// # Errors
+    /// [`RandomError`] when there is no randomness.
+    pub fn generate() -> Result<Self, RandomError> {
+        Ok(Self(StaticSecret::from(*random_bytes::<KEY_LENGTH>()?)))
+    }
+
+    /// Takes the 32 bytes of a private key; they are clamped when used, as RFC 7748, section 5, wants it.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; KEY_LENGTH]) -> Self {
+        Self(StaticSecret::from(bytes))
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        // A multiple of the base point by a clamped scalar is never of low order.
+        PublicKey((&self.0).into())
+    }
+
+    /// Agrees on a secret with the holder of `public`.
+    ///
+    /// # Errors
+    /// [`NonContributory`] when the result is all zero. A [`PublicKey`] never brings this about; the check stays,
+    /// because every later secret rests on it.
+    pub fn diffie_hellman(&self, public: &PublicKey) -> Result<Secret32, NonContributory> {
+        let shared = self.0.diffie_hellman(&public.0);
+        if !shared.was_contributory() {
+            return Err(NonContributory);
+        }
+        Ok(Secret32::new(shared.to_bytes()))
+    }
+
+    /// The private bytes, for signing and for saving.
+    pub(crate) fn expose(&self) -> &[u8; KEY_LENGTH] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretKey(public: {:?})", self.public_key())
+    }
+}
+
+impl Serialize for SecretKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Secret32::new(self.0.to_bytes()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        base64_32(deserializer).map(|bytes| Self::from_bytes(*bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hex::FromHex;
+
+    use super::*;
+
+    fn bytes(hex: &str) -> [u8; 32] {
+        <[u8; 32]>::from_hex(hex).unwrap()
+    }
+
+    /// RFC 7748, section 6.1.
+    #[test]
+    fn known_answer() {
+        let alice = SecretKey::from_bytes(bytes("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"));
+        let bob = SecretKey::from_bytes(bytes("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"));
+        assert_eq!(
+            alice.public_key().as_bytes(),
+            &bytes("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
+        );
+        let expected = bytes("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        assert_eq!(alice.diffie_hellman(&bob.public_key()).unwrap().expose(), &expected);
+        assert_eq!(bob.diffie_hellman(&alice.public_key()).unwrap().expose(), &expected);
+    }
+
+    /// All points of low order on the curve and its twist, from Bernstein's list ("May the Fourth", cr.yp.to/ecdh.html).
+    #[test]
+    fn low_order_points_are_refused() {
+        for hex in [
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+            "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        ] {
+            assert_eq!(PublicKey::from_slice(&bytes(hex)), Err(KeyError::LowOrder), "{hex}");
+        }
+    }
+
+    #[test]
+    fn only_the_canonical_form_is_taken() {
+        for hex in [
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "0900000000000000000000000000000000000000000000000000000000000080",
+        ] {
+            assert_eq!(PublicKey::from_slice(&bytes(hex)), Err(KeyError::Encoding), "{hex}");
+        }
+        assert_eq!(PublicKey::from_slice(&[9; 31]), Err(KeyError::Length { expected: 32, actual: 31 }));
+    }
+
+    #[test]
+    fn debug_shows_no_private_key() {
+        let key = SecretKey::from_bytes([0x55; 32]);
+        assert!(!format!("{key:?}").contains(&STANDARD.encode([0x55; 32])));
+    }
+}

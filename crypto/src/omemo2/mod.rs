@@ -1,0 +1,48 @@
+//! OMEMO 2: `urn:xmpp:omemo:2` (XEP-0384, version 0.9).
+//!
+//! [`Device`] is what a client uses; everything else here is what goes in and out of it. One device holds one identity,
+//! its prekeys, and the sessions with the devices of others (and with its own account's other devices).
+//!
+//! # Rules that a client has to keep
+//!
+//! - **Save before send.** After [`Device::encrypt`], save the state before the message leaves; else a crash makes the
+//!   device use the same keys for another message. [`Keeper`] does this in the right order.
+//! - **Keep before save.** After [`Device::decrypt`], keep the plaintext before (or together with) the state; else a
+//!   crash in between loses the message, whose key is gone. [`Keeper`] does this as well.
+//! - **Trust first.** Having a session says nothing about who is at the other end: compare
+//!   [`Device::identity_of`] with what the user trusts before encrypting content (XEP-0384, "Security Considerations").
+//! - **Answer.** While [`Device::replies_due`] names devices, send each an empty message ([`Device::encrypt_empty`]).
+//! - **Republish.** When [`Device::bundle_changed`] says so, publish [`Device::bundle`] again.
+
+mod address;
+mod bundle;
+mod device;
+mod device_list;
+mod error;
+mod keeper;
+mod message;
+mod payload;
+mod peer;
+mod prekeys;
+mod session;
+mod wire;
+
+pub use address::{Address, AddressError, DeviceId, InvalidId, KeyId, MAX_ID, MAX_JID_LENGTH};
+pub use bundle::{Bundle, BundleError, MAX_BUNDLE_LENGTH, MAX_PREKEYS, Prekey, SignedPrekey};
+pub use device::{Decrypted, Device, STATE_VERSION};
+pub use device_list::{DeviceList, ListedDevice, MAX_DEVICES, MAX_LABEL_LENGTH};
+pub use error::{DecryptError, EncryptError, GenerateError, SessionError, StateError};
+pub use keeper::{Keeper, KeeperError, Store};
+pub use message::{EncryptedMessage, MAX_HEADERS, MAX_MESSAGE_LENGTH, MessageHeader, RecipientHeaders};
+pub use payload::MAX_PLAINTEXT_LENGTH;
+pub use prekeys::{PREKEY_TARGET, SIGNED_PREKEY_PERIOD};
+pub use wire::{MAX_HEADER_LENGTH, WireError};
+
+/// The XML namespace of everything here.
+pub const NAMESPACE: &str = "urn:xmpp:omemo:2";
+
+/// The PEP node of the device list (XEP-0384, "Device list").
+pub const DEVICES_NODE: &str = "urn:xmpp:omemo:2:devices";
+
+/// The PEP node of the bundles, one item per device (XEP-0384, "Bundles").
+pub const BUNDLES_NODE: &str = "urn:xmpp:omemo:2:bundles";

@@ -1,0 +1,167 @@
+//! The sessions with one other device, and which of them to send with.
+//!
+//! The XEP says that a new key exchange MUST replace the session. Done to the letter that breaks the conversation when
+//! both sides start one at the same time: each then holds only the session that the other has just thrown away. So
+//! replaced sessions are kept for a while to receive with, and three rules say which one to send with:
+//!
+//! 1. The session on which the peer sent last, since that one the peer has.
+//! 2. A key exchange of the peer, however, does not take the place of a session of our own that it has not answered:
+//!    ours is on its way, and peers that follow the XEP to the letter will have it in place of theirs.
+//! 3. A reply that is due goes out on the session that it answers. That answers a crossing exchange on both sides, after
+//!    which rule 1 brings them together.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    address::{Address, DeviceId},
+    error::HeaderError,
+    session::{Opened, Session},
+    wire::AuthenticatedMessage,
+};
+use crate::{curve25519::PublicKey, identity::IdentityKey};
+
+/// How many sessions are kept with one device: the one to send with, and those that it replaced.
+const MAX_SESSIONS: usize = 5;
+
+/// Another device: its identity and the sessions with it. There is always at least one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Peer {
+    identity: IdentityKey,
+    /// The first is the one to send with.
+    sessions: VecDeque<Session>,
+}
+
+/// A decrypted header and the session that decrypted it; nothing has changed yet.
+pub(super) struct Found {
+    index: usize,
+    pub(super) opened: Opened,
+}
+
+impl Peer {
+    pub(super) fn new(identity: IdentityKey) -> Self {
+        Self { identity, sessions: VecDeque::new() }
+    }
+
+    pub(super) const fn identity(&self) -> &IdentityKey {
+        &self.identity
+    }
+
+    /// The session to send content with.
+    pub(super) fn sending(&mut self) -> Option<&mut Session> {
+        self.sessions.front_mut()
+    }
+
+    /// The session to send an empty message with: one that owes a reply, if there is one.
+    pub(super) fn replying(&mut self) -> Option<&mut Session> {
+        let index = self.sessions.iter().position(|session| session.reply_due).unwrap_or_default();
+        self.sessions.get_mut(index)
+    }
+
+    pub(super) fn reply_due(&self) -> bool {
+        self.sessions.iter().any(|session| session.reply_due)
+    }
+
+    /// Takes a session that this device has just started, and sends with it from now on.
+    pub(super) fn start(&mut self, session: Session) {
+        self.sessions.push_front(session);
+        self.sessions.truncate(MAX_SESSIONS);
+    }
+
+    /// Takes a session that the peer has just started.
+    pub(super) fn accept(&mut self, session: Session) {
+        let own_is_on_its_way = self.sessions.front().is_some_and(Session::is_unanswered);
+        self.sessions.insert(usize::from(own_is_on_its_way), session);
+        self.sessions.truncate(MAX_SESSIONS);
+    }
+
+    /// Whether a key exchange with that ephemeral key was accepted before and its session is still there.
+    pub(super) fn has(&self, ephemeral: &PublicKey) -> bool {
+        self.sessions.iter().any(|session| session.ephemeral() == ephemeral)
+    }
+
+    /// Decrypts a header with the session that a key exchange belongs to.
+    pub(super) fn open_in(
+        &self,
+        ephemeral: &PublicKey,
+        message: &AuthenticatedMessage,
+    ) -> Option<Result<Found, HeaderError>> {
+        let (index, session) =
+            self.sessions.iter().enumerate().find(|(_, session)| session.ephemeral() == ephemeral)?;
+        Some(session.open(message).map(|opened| Found { index, opened }))
+    }
+
+    /// Decrypts a header with whichever session it belongs to. Gives the error of the session to send with if none does.
+    pub(super) fn open(&self, message: &AuthenticatedMessage) -> Option<Result<Found, HeaderError>> {
+        let ratchet_key = &message.header.ratchet_key;
+        let known = self.sessions.iter().position(|session| session.knows(ratchet_key));
+        let mut first_error = None;
+        for (index, session) in self.sessions.iter().enumerate() {
+            if known.is_some_and(|known| known != index) {
+                continue;
+            }
+            match session.open(message) {
+                Ok(opened) => return Some(Ok(Found { index, opened })),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        first_error.map(Err)
+    }
+
+    /// Makes the change that a decrypted header leads to. `exchange` says whether it came as a key exchange.
+    pub(super) fn commit(&mut self, found: Found, exchange: bool) {
+        let own_is_on_its_way = self.sessions.front().is_some_and(Session::is_unanswered);
+        let promotes = found.opened.is_news() && !(exchange && own_is_on_its_way);
+        if let Some(session) = self.sessions.get_mut(found.index) {
+            session.commit(found.opened);
+        }
+        if promotes
+            && found.index != 0
+            && let Some(session) = self.sessions.remove(found.index)
+        {
+            self.sessions.push_front(session);
+        }
+    }
+}
+
+/// All other devices that this device knows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Peers(BTreeMap<String, BTreeMap<DeviceId, Peer>>);
+
+impl Peers {
+    pub(super) fn get(&self, address: &Address) -> Option<&Peer> {
+        self.0.get(address.jid())?.get(&address.device())
+    }
+
+    pub(super) fn get_mut(&mut self, address: &Address) -> Option<&mut Peer> {
+        self.0.get_mut(address.jid())?.get_mut(&address.device())
+    }
+
+    /// The peer, made if it is not there.
+    pub(super) fn entry(&mut self, address: &Address, identity: IdentityKey) -> &mut Peer {
+        self.0
+            .entry(address.jid().to_owned())
+            .or_default()
+            .entry(address.device())
+            .or_insert_with(|| Peer::new(identity))
+    }
+
+    pub(super) fn remove(&mut self, address: &Address) -> bool {
+        let Some(devices) = self.0.get_mut(address.jid()) else { return false };
+        let removed = devices.remove(&address.device()).is_some();
+        if devices.is_empty() {
+            self.0.remove(address.jid());
+        }
+        removed
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Address, &Peer)> {
+        self.0.iter().flat_map(|(jid, devices)| {
+            devices
+                .iter()
+                .filter_map(move |(device, peer)| Address::of_device(jid, *device).ok().map(|address| (address, peer)))
+        })
+    }
+}
