@@ -9,11 +9,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use multiend::config::{self, Loaded};
-use multiend::{ops, serve};
+use multiend::config::{self, Config, Loaded};
+use multiend::{ops, serve, store};
 use tracing::warn;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{AdminCommand, Cli, Command};
 
 /// Exit status for a wrong configuration; the same that the command line's parser has for a wrong command line.
 const WRONG_CONFIG: u8 = 2;
@@ -22,6 +22,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(config) => with_config(&config.path(), |loaded| run(serve_until_stopped(loaded))),
         Command::CheckConfig(config) => with_config(&config.path(), |loaded| show_config(&loaded)),
+        Command::Migrate(config) => with_config(&config.path(), |loaded| run(migrate(loaded.config))),
+        Command::Admin(AdminCommand::Stats(config)) => with_config(&config.path(), |loaded| run(stats(loaded.config))),
     }
 }
 
@@ -64,5 +66,33 @@ async fn serve_until_stopped(loaded: Loaded) -> Result<(), Box<dyn Error>> {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
+    loaded.config.database.create_directory()?;
     Ok(serve::run(loaded.config).await?)
+}
+
+async fn migrate(config: Config) -> Result<(), Box<dyn Error>> {
+    config.database.create_directory()?;
+    Ok(store::migrate(config.database.expose()).await?)
+}
+
+async fn stats(config: Config) -> Result<(), Box<dyn Error>> {
+    let store = store::open(config.database.expose(), 1).await?;
+    let directory = store.directory_totals().await?;
+    let archive = store.archive_totals().await?;
+    let totals = serde_json::json!({
+        "directory": {
+            "bundles": directory.bundles,
+            "issued": directory.issued,
+            "last_resort": directory.last_resort,
+            "issued_twice": directory.issued_twice,
+        },
+        "archive": {
+            "copies": archive.copies,
+            "placeholders": archive.placeholders,
+            "bodies": archive.bodies,
+            "body_bytes": archive.body_bytes,
+        },
+    });
+    println!("{totals}");
+    Ok(())
 }

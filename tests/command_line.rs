@@ -55,7 +55,7 @@ fn a_program_that_is_not_ready_is_healthy_shows_metrics_and_stops_when_told() {
     poll("health", Duration::from_secs(20), || multiend.http("/healthz").filter(|(status, _)| *status == 200));
     let (status, body) = multiend.http("/readyz").unwrap();
     assert_eq!(status, 503);
-    assert!(body.contains("\"part\":\"component\""), "{body}");
+    assert!(body.contains("\"part\":\"link\""), "{body}");
     let version = format!("multiend_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(multiend.metric(&version), 1.0);
     assert!(multiend.terminate().success(), "{}", multiend.log());
