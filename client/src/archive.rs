@@ -30,6 +30,16 @@ pub(crate) struct Archived {
     pub(crate) message: Option<Message>,
 }
 
+/// What the end of a page says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fin {
+    /// The page reached the end of the archive.
+    pub(crate) complete: bool,
+    /// Messages that stood before this page expired and left no place; the newest of them at this time (XEP-0082;
+    /// `urn:multiend:0`).
+    pub(crate) expired_before: Option<String>,
+}
+
 /// The request for a page of the archive.
 pub(crate) fn query(query: &str, page: Page<'_>) -> Element {
     let max = if page == Page::Newest { 1 } else { PAGE };
@@ -47,13 +57,21 @@ pub(crate) fn read_result(result: &Element) -> Option<Archived> {
     let id = result.attr("id")?.to_owned();
     let forwarded = result.get_child("forwarded", ns::FORWARD)?;
     let at = forwarded.get_child("delay", ns::DELAY).and_then(|delay| delay.attr("stamp")).map(str::to_owned);
-    let message = forwarded.get_child("message", ns::CLIENT).and_then(|message| message.clone().try_into().ok());
+    let message = forwarded
+        .get_child("message", ns::CLIENT)
+        // `urn:multiend:0`; other archives leave the message out.
+        .filter(|message| !message.has_child("expired", ns::MULTIEND))
+        .and_then(|message| message.clone().try_into().ok());
     Some(Archived { id, at, message })
 }
 
-/// Whether the `<fin/>` says that the page reached the end of the archive.
-pub(crate) fn is_complete(fin: &Element) -> Option<bool> {
-    fin.is("fin", ns::ARCHIVE).then(|| matches!(fin.attr("complete"), Some("true" | "1")))
+/// Reads a `<fin/>`.
+pub(crate) fn read_fin(fin: &Element) -> Option<Fin> {
+    let expired = fin.get_child("expired", ns::MULTIEND);
+    fin.is("fin", ns::ARCHIVE).then(|| Fin {
+        complete: matches!(fin.attr("complete"), Some("true" | "1")),
+        expired_before: expired.and_then(|expired| expired.attr("before")).map(str::to_owned),
+    })
 }
 
 #[cfg(test)]
@@ -62,13 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_placeholder_is_a_result_without_a_message() {
-        let result: Element = "<result xmlns='urn:xmpp:mam:2' queryid='q' id='a1'><forwarded xmlns='urn:xmpp:forward:0'>\
-             <delay xmlns='urn:xmpp:delay' stamp='2026-01-31T12:00:00Z'/></forwarded></result>"
+    fn a_placeholder_has_a_place_and_a_time_and_no_message() {
+        for message in ["", "<message xmlns='jabber:client' from='bob@x'><expired xmlns='urn:multiend:0'/></message>"] {
+            let result: Element = format!(
+                "<result xmlns='urn:xmpp:mam:2' queryid='q' id='a1'><forwarded xmlns='urn:xmpp:forward:0'>\
+                 <delay xmlns='urn:xmpp:delay' stamp='2026-01-31T12:00:00Z'/>{message}</forwarded></result>"
+            )
             .parse()
             .unwrap();
-        let archived = read_result(&result).unwrap();
-        assert_eq!((archived.id.as_str(), archived.at.as_deref()), ("a1", Some("2026-01-31T12:00:00Z")));
-        assert!(archived.message.is_none());
+            let archived = read_result(&result).unwrap();
+            assert_eq!((archived.id.as_str(), archived.at.as_deref()), ("a1", Some("2026-01-31T12:00:00Z")));
+            assert!(archived.message.is_none());
+        }
     }
 }

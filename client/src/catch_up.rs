@@ -9,7 +9,7 @@ use crate::memory::Outcome;
 use crate::receiving::Delivery;
 
 /// What a catch-up found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CaughtUp {
     /// The messages read, those included that this device had already.
     pub messages: usize,
@@ -17,6 +17,9 @@ pub struct CaughtUp {
     pub expired: usize,
     /// The pages fetched.
     pub pages: usize,
+    /// When the newest message expired that went without leaving a place, before where this device had read to
+    /// (XEP-0082). If that is later than its last catch-up, it has missed something.
+    pub expired_before: Option<String>,
 }
 
 impl Inner {
@@ -31,9 +34,10 @@ impl Inner {
         let mut found = CaughtUp::default();
         loop {
             let answer = self.next_page().await?;
-            let fin = answer.payload.as_ref().and_then(archive::is_complete);
+            let fin = answer.payload.as_ref().and_then(archive::read_fin).ok_or(ClientError::Malformed("the archive"))?;
             // An empty page cannot be followed by another one: there is no place after which it would begin.
-            let complete = fin.ok_or(ClientError::Malformed("the archive"))? || answer.collected.is_empty();
+            let complete = fin.complete || answer.collected.is_empty();
+            found.expired_before = found.expired_before.max(fin.expired_before);
             let mut memory = self.memory.lock().await;
             let mut outcome = Outcome::default();
             found.pages = found.pages.saturating_add(1);

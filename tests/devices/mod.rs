@@ -70,6 +70,11 @@ impl Device {
         self.settings.account.clone()
     }
 
+    /// Its name for people.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.settings.account.node().map(ToString::to_string).unwrap_or_default(), self.settings.resource)
+    }
+
     /// Connects (again).
     pub async fn comes_back(&mut self, _: &World) {
         self.client = Some(Client::connect(self.settings.clone()).await.expect("the device connects"));
