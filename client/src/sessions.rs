@@ -69,9 +69,7 @@ impl Inner {
         }
         // Subscribed first: a change between the two is announced.
         let subscribed = self.memory.lock().await.state.subscribed.contains(account);
-        if !subscribed
-            && let Err(error) = self.subscribe_to(account.clone()).await
-        {
+        if !subscribed && let Err(error) = self.subscribe_to(account.clone()).await {
             match error {
                 ClientError::Refused { .. } => tracing::debug!(%error, "could not subscribe to a device list"),
                 error => return Err(error),
@@ -93,7 +91,10 @@ impl Inner {
     pub(crate) async fn subscribe_to(&self, account: BareJid) -> Result<(), ClientError> {
         let address = self.settings.door.address_of(&account);
         let subscription = directory::subscribe_to_devices(self.account());
-        match self.connection.request("the subscription to a device list", &address, Kind::Set, subscription, None).await
+        match self
+            .connection
+            .request("the subscription to a device list", &address, Kind::Set, subscription, None)
+            .await
         {
             // Nothing is published yet; the subscription is tried again with the next stream.
             Err(error) if error.is_not_found() => return Ok(()),
@@ -121,11 +122,11 @@ impl Inner {
         item: Option<&str>,
     ) -> Result<Option<Element>, ClientError> {
         let address = self.settings.door.address_of(account);
-        let answer = match self.connection.request(what, &address, Kind::Get, directory::request(node, item), None).await
-        {
-            Err(error) if error.is_not_found() => return Ok(None),
-            outcome => outcome?.payload.ok_or(ClientError::Malformed(what))?,
-        };
+        let answer =
+            match self.connection.request(what, &address, Kind::Get, directory::request(node, item), None).await {
+                Err(error) if error.is_not_found() => return Ok(None),
+                outcome => outcome?.payload.ok_or(ClientError::Malformed(what))?,
+            };
         directory::read_item(&answer, node, item).map(Option::<&_>::cloned).map_err(|()| ClientError::Malformed(what))
     }
 }

@@ -135,9 +135,7 @@ impl Inner {
             let Some((account, device)) = next else { return Ok(()) };
             let _order = self.starting_sessions.lock().await;
             let missing = !self.memory.lock().await.cipher.has_session(&account, device);
-            if missing
-                && self.start_session(&account, device).await?
-            {
+            if missing && self.start_session(&account, device).await? {
                 self.send_empty(&account, device).await?;
             }
             self.upkeep.due().missing_sessions.remove(&(account, device));

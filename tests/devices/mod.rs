@@ -72,7 +72,11 @@ impl Device {
 
     /// Its name for people.
     pub fn name(&self) -> String {
-        format!("{}/{}", self.settings.account.node().map(ToString::to_string).unwrap_or_default(), self.settings.resource)
+        format!(
+            "{}/{}",
+            self.settings.account.node().map(ToString::to_string).unwrap_or_default(),
+            self.settings.resource
+        )
     }
 
     /// Connects (again).
@@ -120,7 +124,8 @@ impl Device {
     pub async fn waits_for(&self, what: &str, wanted: impl Fn(&Event) -> bool) -> Event {
         let search = async {
             loop {
-                if let Some(at) = self.told().iter().position(&wanted) {
+                let at = self.told().iter().position(&wanted);
+                if let Some(at) = at {
                     return self.told().remove(at);
                 }
                 let event = self.client().next_event().await;
@@ -129,7 +134,12 @@ impl Device {
         };
         match tokio::time::timeout(DEADLINE, search).await {
             Ok(event) => event,
-            Err(_) => panic!("{}/{} waited in vain for {what}; it was told {:?}", self.jid(), self.settings.resource, self.told()),
+            Err(_) => panic!(
+                "{}/{} waited in vain for {what}; it was told {:?}",
+                self.jid(),
+                self.settings.resource,
+                self.told()
+            ),
         }
     }
 
@@ -141,8 +151,11 @@ impl Device {
 
     /// Nothing came that it could not read.
     pub fn has_nothing_unreadable(&self) {
-        let unreadable: Vec<Event> =
-            self.rest().into_iter().filter(|event| matches!(event, Event::Undecryptable { .. } | Event::Failed { .. })).collect();
+        let unreadable: Vec<Event> = self
+            .rest()
+            .into_iter()
+            .filter(|event| matches!(event, Event::Undecryptable { .. } | Event::Failed { .. }))
+            .collect();
         assert!(unreadable.is_empty(), "{}/{}: {unreadable:?}", self.jid(), self.settings.resource);
     }
 
