@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -96,7 +97,7 @@ impl fmt::Debug for IdentityKey {
 
 impl Serialize for IdentityKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Secret32::new(*self.as_bytes()).serialize(serializer)
+        serializer.serialize_str(&STANDARD.encode(self.as_bytes()))
     }
 }
 

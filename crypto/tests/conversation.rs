@@ -161,6 +161,16 @@ fn without_a_session_there_is_nothing_to_decrypt_with() {
 }
 
 #[test]
+fn nobody_can_claim_to_be_this_device() {
+    let (mut romeo, mut juliet) = pair();
+    let mut message = send(&mut romeo, &juliet, "x");
+    message.sid = juliet.id();
+    let own = juliet.owner().to_owned();
+    assert_eq!(juliet.decrypt(&own, &message), Err(DecryptError::OwnDevice));
+    assert!(Device::generate("romeo@montague.lit/orchard", DeviceId::new(1).unwrap(), NOW).is_err());
+}
+
+#[test]
 fn heartbeats_are_due_at_53() {
     let (mut romeo, mut juliet) = pair();
     let first = send(&mut romeo, &juliet, "0");

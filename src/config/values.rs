@@ -1,9 +1,10 @@
 //! Values with rules of their own. Each parses from the text that stands in the file or in the environment.
 
-use std::fmt;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, fs, io};
 
 use jid::DomainPart;
 use secrecy::{ExposeSecret, SecretString};
@@ -66,6 +67,8 @@ impl fmt::Display for ServerAddress {
 pub struct DatabaseUrl {
     url: SecretString,
     shown: String,
+    /// The file, for SQLite.
+    file: Option<PathBuf>,
 }
 
 impl DatabaseUrl {
@@ -83,7 +86,7 @@ impl DatabaseUrl {
                 Some(socket) => socket.display().to_string(),
                 None => format!("{}:{}", options.get_host(), options.get_port()),
             };
-            return Ok(Self { url: text.into(), shown: format!("PostgreSQL, {database} at {place}") });
+            return Ok(Self { url: text.into(), shown: format!("PostgreSQL, {database} at {place}"), file: None });
         }
         match text.strip_prefix("sqlite:") {
             Some(path) if !path.trim_start_matches('/').is_empty() => Ok(Self::sqlite(path)),
@@ -92,7 +95,19 @@ impl DatabaseUrl {
     }
 
     fn sqlite(path: &str) -> Self {
-        Self { url: format!("sqlite:{path}").into(), shown: format!("SQLite, {path}") }
+        Self { url: format!("sqlite:{path}").into(), shown: format!("SQLite, {path}"), file: Some(path.into()) }
+    }
+
+    /// Makes the directory of an SQLite file, for this user only, if there is none.
+    pub fn create_directory(&self) -> io::Result<()> {
+        match self.file.as_deref().and_then(Path::parent) {
+            Some(dir) if !dir.as_os_str().is_empty() => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+                    io::Error::new(error.kind(), format!("cannot make the directory {}: {error}", dir.display()))
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The URL, with its password: for the store only.

@@ -52,7 +52,7 @@ impl Delays {
 fn jittered(delay: Duration) -> Duration {
     // A machine without randomness has worse troubles; the middle will do.
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    let half = delay / 2;
+    let half = delay.mul_f64(0.5);
     half.saturating_add(half.mul_f64(f64::from(random) / f64::from(u32::MAX)))
 }
 

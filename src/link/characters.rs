@@ -86,6 +86,6 @@ mod tests {
     fn the_first_forbidden_character_ends_what_is_good() {
         assert_eq!(check(b"ab\x00c\xFF"), Checked { good: 2, broken: true });
         assert_eq!(check("ab\u{FFFF}\u{1}".as_bytes()), Checked { good: 2, broken: true });
-        assert_eq!(check("\t\r\n\u{7F}\u{85}\u{FFFD}".as_bytes()).broken, false);
+        assert!(!check("\t\r\n\u{7F}\u{85}\u{FFFD}".as_bytes()).broken);
     }
 }

@@ -19,8 +19,8 @@ pub enum Fault {
     /// The root element is not `stream` of the streams namespace.
     #[error("the peer does not speak XMPP: its first element is no stream header")]
     NotAStream,
-    /// The stream header breaks a limit.
-    #[error("the stream header is longer than a stanza may be")]
+    /// The stream header is longer than any server's.
+    #[error("the stream header is too long")]
     HeaderTooLarge,
 }
 

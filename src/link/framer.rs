@@ -19,6 +19,10 @@ use super::limits::{Limits, RefusalReason};
 use super::namespaces::{Namespaces, STREAMS};
 use super::stanza_head::{StanzaHead, StanzaKind, unescape};
 
+/// Bounds on the stream header, which only the server writes.
+const HEADER_BYTES: u64 = 16 * 1024;
+const HEADER_ATTRIBUTES: usize = 32;
+
 /// What the stream brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -180,7 +184,7 @@ impl Framer {
     /// and why, does not depend on how the bytes were cut.
     fn window_end(&self) -> u64 {
         let end = match self.mode {
-            Mode::Header => self.limits.stanza_bytes as u64,
+            Mode::Header => HEADER_BYTES,
             Mode::Collecting(start) => start.saturating_add(self.limits.stanza_bytes as u64),
             _ => return self.checked,
         };
@@ -226,7 +230,7 @@ impl Framer {
         let position = self.lexer.position();
         let too_long = self.lexer.token_in_progress().is_some_and(|start| self.is_long(Span { start, end: position }));
         match self.mode {
-            Mode::Header if position >= self.limits.stanza_bytes as u64 => Err(Fault::HeaderTooLarge),
+            Mode::Header if position >= HEADER_BYTES => Err(Fault::HeaderTooLarge),
             Mode::Collecting(_) if too_long => Ok(self.refuse(RefusalReason::AttributeBytes)),
             Mode::Collecting(start) if position.saturating_sub(start) >= self.limits.stanza_bytes as u64 => {
                 Ok(self.refuse(RefusalReason::StanzaBytes))
@@ -390,7 +394,7 @@ impl Framer {
         match token {
             Token::Name(name) => self.open.push(name),
             Token::Attribute { name, value } => {
-                if self.attributes.len() >= self.limits.attributes {
+                if self.attributes.len() >= HEADER_ATTRIBUTES {
                     return Err(Fault::HeaderTooLarge);
                 }
                 self.attributes.push((name, value));
@@ -470,3 +474,6 @@ fn element_name(bytes: &[u8]) -> &[u8] {
     let end = name.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'/' | b'>'));
     end.and_then(|end| name.get(..end)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

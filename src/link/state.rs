@@ -33,7 +33,7 @@ pub enum DownReason {
     WrongSecret,
     /// `<host-unknown/>`: the server has no such component.
     #[error(
-        "the server knows no component of this name; add it to the server's configuration or correct `component.jid`"
+        "the server knows no component of this name; add it to the server's configuration or correct `component.name`"
     )]
     HostUnknown,
     /// `<conflict/>` in the handshake: somebody else is connected under our name.

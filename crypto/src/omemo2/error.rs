@@ -15,6 +15,17 @@ use crate::{
     ratchet::RatchetError,
 };
 
+/// Why a device was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum GenerateError {
+    /// The owner is not a bare JID.
+    #[error("the owner: {0}")]
+    Owner(#[from] AddressError),
+    /// There is no randomness.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
 /// Why a message was not decrypted. Whatever the reason, nothing has changed: no session moved, no prekey is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecryptError {
@@ -24,6 +35,9 @@ pub enum DecryptError {
     /// The sender is no address of a device.
     #[error("the sender: {0}")]
     Sender(#[from] AddressError),
+    /// The sender claims to be this device, which never writes to itself.
+    #[error("the sender claims to be this device")]
+    OwnDevice,
     /// The message came before. Show nothing (XEP-0384, "Business Rules").
     #[error("the message was received before, or is too old")]
     Duplicate,

@@ -31,7 +31,7 @@ pub use address::{Address, AddressError, DeviceId, InvalidId, KeyId, MAX_ID, MAX
 pub use bundle::{Bundle, BundleError, MAX_BUNDLE_LENGTH, MAX_PREKEYS, Prekey, SignedPrekey};
 pub use device::{Decrypted, Device, STATE_VERSION};
 pub use device_list::{DeviceList, ListedDevice, MAX_DEVICES, MAX_LABEL_LENGTH};
-pub use error::{DecryptError, EncryptError, SessionError, StateError};
+pub use error::{DecryptError, EncryptError, GenerateError, SessionError, StateError};
 pub use keeper::{Keeper, KeeperError, Store};
 pub use message::{EncryptedMessage, MAX_HEADERS, MAX_MESSAGE_LENGTH, MessageHeader, RecipientHeaders};
 pub use payload::MAX_PLAINTEXT_LENGTH;

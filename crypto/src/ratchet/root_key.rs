@@ -49,8 +49,7 @@ mod tests {
         hex::decode(hex).unwrap().try_into().unwrap()
     }
 
-    /// The root key vector of libsignal-protocol-c (`test_root_key_derivation_v2`) has another `info` handling; this one
-    /// pins HKDF's argument order: salt is the root key, input the shared secret.
+    /// The order of HKDF's arguments. Whole conversations with another implementation are in `tests/recorded.rs`.
     #[test]
     fn salt_is_the_root_key() {
         let own = SecretKey::from_bytes([1; 32]);
