@@ -255,8 +255,13 @@ impl<T: Send + 'static, S: ArchiveStore + ?Sized + 'static> Ingest<T, S> {
 /// Whether another message might fare better. A database that is away, or has the wrong schema, takes none.
 fn is_about_messages(error: &StoreError) -> bool {
     match error {
-        StoreError::Corrupt(_) | StoreError::Database(_) => true,
-        StoreError::Unavailable(_) | StoreError::Schema { .. } | StoreError::Migration(_) => false,
+        StoreError::Corrupt(_) | StoreError::Range(_) | StoreError::Database(_) => true,
+        StoreError::Unavailable(_)
+        | StoreError::Schema { .. }
+        | StoreError::Migration(_)
+        | StoreError::File { .. }
+        | StoreError::Random
+        | StoreError::Metrics(_) => false,
     }
 }
 
