@@ -124,16 +124,14 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 /// schema is left alone (`multiend migrate`).
 async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
     let url = config.database.expose();
-    let store = match store::open(url, config.database_pool).await {
+    match store::open(url, config.database_pool).await {
         Err(StoreError::Schema { found: 0, .. }) => {
             info!(database = %config.database, "setting up an empty database");
             store::migrate(url).await?;
-            store::open(url, config.database_pool).await?
+            store::open(url, config.database_pool).await
         }
-        opened => opened?,
-    };
-    store.metrics().register(registry)?;
-    Ok(store)
+        opened => opened,
+    }
 }
 
 /// Sends what follows from each stored message, in the order stored.
