@@ -244,11 +244,6 @@ impl ArchiveMetrics {
         let lag = oldest.map_or(0, |oldest| now.since(oldest).as_secs());
         self.purge_lag_seconds.set(i64::try_from(lag).unwrap_or(i64::MAX));
     }
-
-    /// Bytes trimmed since the start.
-    pub fn trimmed_bytes(&self) -> u64 {
-        self.trimmed_bytes.get()
-    }
 }
 
 fn as_f64(number: usize) -> f64 {
