@@ -16,9 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{
-    Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention,
-};
+use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
 use crate::config::{Config, Retention as Keep};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
@@ -71,17 +69,14 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
 
-    let store = open_store(&config, &registry).await?;
+    let store = open_store(&config).await?;
+    store.metrics().register(&registry)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (ingest, committed) =
         Ingest::<AcceptedMessage, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
 
-    let directory = Arc::new(Directory::new(
-        store.clone(),
-        clock.clone(),
-        directory_settings(&config),
-        directory_metrics,
-    ));
+    let directory =
+        Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
     let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone());
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
@@ -126,7 +121,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 
 /// Opens the database. One without a schema is given it, so that a first start needs no other command; one with another
 /// schema is left alone (`multiend migrate`).
-async fn open_store(config: &Config, registry: &prometheus::Registry) -> Result<SharedStore, StoreError> {
+async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
     let url = config.database.expose();
     match store::open(url, config.database_pool).await {
         Err(StoreError::Schema { found: 0, .. }) => {

@@ -57,20 +57,6 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// The error type and the defined condition of the stanza error for this (RFC 6120 §8.3).
-    pub fn stanza_error(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Forbidden => ("auth", "forbidden"),
-            Self::UnknownId(_) | Self::UnknownNode | Self::Request(RequestError::UnknownId) => {
-                ("cancel", "item-not-found")
-            }
-            Self::Request(RequestError::BadRequest(_)) => ("modify", "bad-request"),
-            Self::Request(RequestError::NotImplemented(_)) => ("cancel", "feature-not-implemented"),
-            Self::Unavailable(_) => ("wait", "service-unavailable"),
-            Self::Failed(_) => ("wait", "internal-server-error"),
-        }
-    }
-
     fn outcome(&self) -> QueryOutcome {
         match self {
             Self::Forbidden => QueryOutcome::Forbidden,
