@@ -117,6 +117,17 @@ impl Multiend {
         }
     }
 
+    /// Sets an environment variable for the next start.
+    pub fn with_env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
+    /// The port of its `/metrics`, `/healthz` and `/readyz`.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
     /// Runs a subcommand to its end, as `["admin", "stats"]`: its status and its standard output and error.
     pub fn command(&self, args: &[&str]) -> (ExitStatus, String, String) {
         let output = std::process::Command::new(BINARY)
