@@ -134,6 +134,7 @@ impl Multiend {
             .args(args)
             .arg("--config")
             .arg(self.config_path())
+            .env_clear()
             .envs(self.environment.iter().cloned())
             .output()
             .expect("the program runs");
@@ -161,6 +162,8 @@ impl Multiend {
             self.terminate();
         }
         let mut program = Program::new(BINARY, &self.log_path()).arg("serve").arg("--config").arg(self.config_path());
+        // A variable of the person who runs the tests must not override what a test has set.
+        program = program.env_clear();
         for (key, value) in &self.environment {
             program = program.env(key, value);
         }
