@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, Keep, PageLimits, Retention};
+use crate::archive::{
+    Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, Keep, PageLimits, Retention,
+};
 use crate::config::{self, Config};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
