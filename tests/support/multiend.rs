@@ -130,7 +130,7 @@ impl Multiend {
 
     /// Runs a subcommand to its end, as `["admin", "stats"]`: its status and its standard output and error.
     pub fn command(&self, args: &[&str]) -> (ExitStatus, String, String) {
-        let output = std::process::Command::new(BINARY)
+        let output = std::process::Command::new(binary())
             .args(args)
             .arg("--config")
             .arg(self.config_path())
@@ -161,7 +161,7 @@ impl Multiend {
         if self.process.is_some() {
             self.terminate();
         }
-        let mut program = Program::new(BINARY, &self.log_path()).arg("serve").arg("--config").arg(self.config_path());
+        let mut program = Program::new(binary(), &self.log_path()).arg("serve").arg("--config").arg(self.config_path());
         // A variable of the person who runs the tests must not override what a test has set.
         program = program.env_clear();
         for (key, value) in &self.environment {
@@ -192,6 +192,11 @@ impl Multiend {
     /// The process, to send signals to or to look at.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it runs")
+    }
+
+    /// The port of its metrics and health pages.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
     }
 
     /// Its configuration file, which a test may change before [`Multiend::restart`].
@@ -226,11 +231,15 @@ impl Multiend {
     }
 }
 
-const BINARY: &str = env!("CARGO_BIN_EXE_multiend");
-
-/// The path of the built program.
-pub fn binary() -> &'static Path {
-    Path::new(BINARY)
+/// The path of the built program. An example is not told of it by Cargo and finds it one directory up.
+pub fn binary() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_multiend") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let example = std::env::current_exe().expect("the example's path");
+            example.ancestors().nth(2).expect("examples lie in a directory of their own").join("multiend")
+        }
+    }
 }
 
 /// A plain GET on a loopback port: status and body; `None` if nobody answers.

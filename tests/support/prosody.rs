@@ -214,6 +214,11 @@ impl Prosody {
         self.component_port
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").pid()
+    }
+
     /// The domain that it serves.
     pub fn domain(&self) -> &str {
         &self.domain
