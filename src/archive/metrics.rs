@@ -173,7 +173,7 @@ impl ArchiveMetrics {
         }
     }
 
-    /// A message that no archive keeps. To be called by who decides on [`super::classify`]'s word.
+    /// A message that no archive keeps. To be called by who decides on [`super::classify()`]'s word.
     pub fn skipped(&self, reason: SkipReason) {
         self.skipped.with_label_values(&[reason.name()]).inc();
     }
