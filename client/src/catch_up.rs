@@ -34,7 +34,8 @@ impl Inner {
         let mut found = CaughtUp::default();
         loop {
             let answer = self.next_page().await?;
-            let fin = answer.payload.as_ref().and_then(archive::read_fin).ok_or(ClientError::Malformed("the archive"))?;
+            let fin =
+                answer.payload.as_ref().and_then(archive::read_fin).ok_or(ClientError::Malformed("the archive"))?;
             // An empty page cannot be followed by another one: there is no place after which it would begin.
             let complete = fin.complete || answer.collected.is_empty();
             found.expired_before = found.expired_before.max(fin.expired_before);

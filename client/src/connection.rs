@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use minidom::Element;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_xmpp::stanzastream::{Event, StanzaStream, StreamEvent};
 use tokio_xmpp::Stanza;
+use tokio_xmpp::stanzastream::{Event, StanzaStream, StreamEvent};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::jid::{BareJid, Jid};
 use xmpp_parsers::message::Message;
@@ -153,8 +153,13 @@ impl Connection {
         loop {
             self.online().await?;
             let (answer, answered) = oneshot::channel();
-            let command =
-                Command::Request { to: to.clone(), kind, payload: payload.clone(), query: query.map(str::to_owned), answer };
+            let command = Command::Request {
+                to: to.clone(),
+                kind,
+                payload: payload.clone(),
+                query: query.map(str::to_owned),
+                answer,
+            };
             self.commands.send(command).await.map_err(|_| ClientError::Closed)?;
             match tokio::time::timeout(self.answer_patience, answered).await {
                 Ok(Ok(Ok(answer))) => return Ok(answer),

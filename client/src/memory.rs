@@ -6,8 +6,8 @@ use std::path::Path;
 use xmpp_parsers::jid::BareJid;
 
 use crate::cipher::Cipher;
-use crate::event::{Event, Received};
 use crate::error::ClientError;
+use crate::event::{Event, Received};
 use crate::state::{self, State, StateError};
 
 /// Everything that a device knows. Whoever changes it saves it before acting on the change.

@@ -152,7 +152,9 @@ impl Inner {
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, oneshot::Sender<Acknowledgement>>> {
+    fn waiting(
+        &self,
+    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, oneshot::Sender<Acknowledgement>>> {
         self.unacknowledged.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

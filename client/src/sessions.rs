@@ -92,7 +92,10 @@ impl Inner {
     pub(crate) async fn subscribe_to(&self, account: BareJid) -> Result<(), ClientError> {
         let address = self.settings.door.address_of(&account);
         let subscription = directory::subscribe_to_devices(self.account());
-        match self.connection.request("the subscription to a device list", &address, Kind::Set, subscription, None).await
+        match self
+            .connection
+            .request("the subscription to a device list", &address, Kind::Set, subscription, None)
+            .await
         {
             // Nothing is published yet; the subscription is tried again with the next stream.
             Err(error) if error.is_not_found() => return Ok(()),
@@ -120,11 +123,11 @@ impl Inner {
         item: Option<&str>,
     ) -> Result<Option<Element>, ClientError> {
         let address = self.settings.door.address_of(account);
-        let answer = match self.connection.request(what, &address, Kind::Get, directory::request(node, item), None).await
-        {
-            Err(error) if error.is_not_found() => return Ok(None),
-            outcome => outcome?.payload.ok_or(ClientError::Malformed(what))?,
-        };
+        let answer =
+            match self.connection.request(what, &address, Kind::Get, directory::request(node, item), None).await {
+                Err(error) if error.is_not_found() => return Ok(None),
+                outcome => outcome?.payload.ok_or(ClientError::Malformed(what))?,
+            };
         directory::read_item(&answer, node, item).map(Option::<&_>::cloned).map_err(|()| ClientError::Malformed(what))
     }
 }

@@ -41,11 +41,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            answer: Duration::from_secs(5),
-            overall: Duration::from_secs(60),
-            reconnect: Duration::from_secs(10),
-        }
+        Self { answer: Duration::from_secs(5), overall: Duration::from_secs(60), reconnect: Duration::from_secs(10) }
     }
 }
 

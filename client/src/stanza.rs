@@ -34,8 +34,8 @@ pub(crate) fn wrap(id: &str, to: &Jid, encrypted: Element, wrapping: Wrapping) -
         .child(Build::new("origin-id", ns::SID).attr(xml_ncname!("id"), id))
         .child(Build::new("store", ns::HINTS));
     if let Some(after) = wrapping.expire_after {
-        message = message
-            .child(Build::new("ephemeral", ns::EPHEMERAL).attr(xml_ncname!("timer"), after.as_secs().max(1)));
+        message =
+            message.child(Build::new("ephemeral", ns::EPHEMERAL).attr(xml_ncname!("timer"), after.as_secs().max(1)));
     }
     if wrapping.acknowledge {
         message = message.child(Build::new("request", ns::MULTIEND));

@@ -70,9 +70,7 @@ impl From<Build> for Element {
 pub(crate) fn submit_form(form_type: &str, fields: &[(&str, &str)]) -> Element {
     use minidom::rxml::xml_ncname;
     let field = |var: &str, value: &str| {
-        Build::new("field", ns::DATA)
-            .attr(xml_ncname!("var"), var)
-            .child(Build::new("value", ns::DATA).text(value))
+        Build::new("field", ns::DATA).attr(xml_ncname!("var"), var).child(Build::new("value", ns::DATA).text(value))
     };
     Build::new("x", ns::DATA)
         .attr(xml_ncname!("type"), "submit")

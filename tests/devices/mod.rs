@@ -72,7 +72,11 @@ impl Device {
 
     /// Its name for people.
     pub fn name(&self) -> String {
-        format!("{}/{}", self.settings.account.node().map(ToString::to_string).unwrap_or_default(), self.settings.resource)
+        format!(
+            "{}/{}",
+            self.settings.account.node().map(ToString::to_string).unwrap_or_default(),
+            self.settings.resource
+        )
     }
 
     /// Connects (again).
@@ -129,7 +133,12 @@ impl Device {
         };
         match tokio::time::timeout(DEADLINE, search).await {
             Ok(event) => event,
-            Err(_) => panic!("{}/{} waited in vain for {what}; it was told {:?}", self.jid(), self.settings.resource, self.told()),
+            Err(_) => panic!(
+                "{}/{} waited in vain for {what}; it was told {:?}",
+                self.jid(),
+                self.settings.resource,
+                self.told()
+            ),
         }
     }
 
@@ -141,8 +150,11 @@ impl Device {
 
     /// Nothing came that it could not read.
     pub fn has_nothing_unreadable(&self) {
-        let unreadable: Vec<Event> =
-            self.rest().into_iter().filter(|event| matches!(event, Event::Undecryptable { .. } | Event::Failed { .. })).collect();
+        let unreadable: Vec<Event> = self
+            .rest()
+            .into_iter()
+            .filter(|event| matches!(event, Event::Undecryptable { .. } | Event::Failed { .. }))
+            .collect();
         assert!(unreadable.is_empty(), "{}/{}: {unreadable:?}", self.jid(), self.settings.resource);
     }
 

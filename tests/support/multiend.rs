@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -192,11 +192,6 @@ impl Multiend {
     /// The process, to send signals to or to look at.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it runs")
-    }
-
-    /// The port of its metrics and health pages.
-    pub fn http_port(&self) -> u16 {
-        self.http_port
     }
 
     /// Its configuration file, which a test may change before [`Multiend::restart`].

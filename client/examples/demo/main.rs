@@ -55,7 +55,11 @@ async fn main() -> ExitCode {
         println!("WRONG: {problem}");
     }
     let good = outcome.problems().is_empty();
-    println!("\n{} after {:.1} s.", if good { "All is well" } else { "Something is wrong" }, start.elapsed().as_secs_f32());
+    println!(
+        "\n{} after {:.1} s.",
+        if good { "All is well" } else { "Something is wrong" },
+        start.elapsed().as_secs_f32()
+    );
     println!("{}", outcome.to_json());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -24,7 +24,11 @@ impl Servers {
     /// Starts everything; returns when it is ready.
     pub async fn start(database: Database) -> Self {
         let prosody = Prosody::builder().users(&["alice", "bob"]).multiend().start();
-        println!("Prosody serves {DOMAIN} on 127.0.0.1:{} and takes components on {}.", prosody.c2s_port(), prosody.component_port());
+        println!(
+            "Prosody serves {DOMAIN} on 127.0.0.1:{} and takes components on {}.",
+            prosody.c2s_port(),
+            prosody.component_port()
+        );
         let (postgres, builder) = (database == Database::Postgres)
             .then(|| Postgres::start(Fsync::On))
             .map_or((None, Multiend::builder(prosody.component_port())), |postgres| {
@@ -50,7 +54,10 @@ impl Servers {
     /// Says where everything is and lets go of it.
     pub fn leave_running(mut self) {
         println!("\nEverything keeps running:");
-        println!("  clients         127.0.0.1:{} (no TLS; alice/alice and bob/bob at {DOMAIN})", self.prosody.c2s_port());
+        println!(
+            "  clients         127.0.0.1:{} (no TLS; alice/alice and bob/bob at {DOMAIN})",
+            self.prosody.c2s_port()
+        );
         println!("  component       {COMPONENT} on 127.0.0.1:{}", self.prosody.component_port());
         println!("  metrics, health http://127.0.0.1:{}/metrics", self.multiend.http_port());
         println!("  configuration   {}", self.multiend.config_path().display());

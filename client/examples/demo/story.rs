@@ -158,7 +158,8 @@ async fn one_message_expires(
     let told = people.alice_laptop.rest();
     outcome.expired_visible +=
         told.iter().filter(|event| matches!(event, Event::Received(message) if message.body == short)).count();
-    let shown_gone = told.iter().any(|event| matches!(event, Event::Expired { archive_id, .. } if *archive_id == place));
+    let shown_gone =
+        told.iter().any(|event| matches!(event, Event::Expired { archive_id, .. } if *archive_id == place));
     outcome.expect(shown_gone, || "the laptop was not told that a message has expired".to_owned());
     println!("   alice's phone read it in time; the laptop finds its place empty and reads the message after it.");
 }
@@ -184,9 +185,16 @@ fn nothing_is_left_over(people: &People, outcome: &mut Outcome) {
         for event in device.rest() {
             match event {
                 Event::Received(message) => {
-                    outcome.surprises.push(format!("{} read once too often: {}", device.name(), message.id.unwrap_or_default()));
+                    outcome.surprises.push(format!(
+                        "{} read once too often: {}",
+                        device.name(),
+                        message.id.unwrap_or_default()
+                    ));
                 }
-                Event::Undecryptable { .. } | Event::Failed { .. } | Event::DeviceSkipped { .. } | Event::ArchiveRestarted => {
+                Event::Undecryptable { .. }
+                | Event::Failed { .. }
+                | Event::DeviceSkipped { .. }
+                | Event::ArchiveRestarted => {
                     outcome.surprises.push(format!("{}: {event:?}", device.name()));
                 }
                 Event::DeviceListChanged { .. } | Event::Expired { .. } => {}
