@@ -16,9 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{
-    Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention,
-};
+use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
 use crate::config::{Config, Retention as Keep};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
@@ -76,12 +74,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let (ingest, committed) =
         Ingest::<AcceptedMessage, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
 
-    let directory = Arc::new(Directory::new(
-        store.clone(),
-        clock.clone(),
-        directory_settings(&config),
-        directory_metrics,
-    ));
+    let directory =
+        Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
     let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone());
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));

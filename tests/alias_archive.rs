@@ -50,7 +50,9 @@ async fn setup(extra: &str) -> Setup {
 /// Sends a message and waits until it is stored; gives the id in the sender's archive.
 async fn send(client: &mut Client, to: &str, id: &str, content: &str) -> String {
     client
-        .send_raw(&format!("<message type='chat' to='{to}' id='{id}'>{content}<request xmlns='urn:multiend:0'/></message>"))
+        .send_raw(&format!(
+            "<message type='chat' to='{to}' id='{id}'>{content}<request xmlns='urn:multiend:0'/></message>"
+        ))
         .await;
     let archived = client
         .wait_for("the acknowledgement", |stanza| {
@@ -82,8 +84,11 @@ impl Page {
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
-    let fields: String = fields.iter().map(|(var, value)| format!("<field var='{var}'><value>{value}</value></field>")).collect();
-    format!("<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>{MAM}</value></field>{fields}</x>")
+    let fields: String =
+        fields.iter().map(|(var, value)| format!("<field var='{var}'><value>{value}</value></field>")).collect();
+    format!(
+        "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>{MAM}</value></field>{fields}</x>"
+    )
 }
 
 fn rsm(content: &str) -> String {
@@ -93,7 +98,9 @@ fn rsm(content: &str) -> String {
 async fn query(client: &mut Client, archive: &str, content: &str) -> Page {
     let id = client.fresh_id();
     client
-        .send_raw(&format!("<iq type='set' id='{id}' to='{archive}'><query xmlns='{MAM}' queryid='q'>{content}</query></iq>"))
+        .send_raw(&format!(
+            "<iq type='set' id='{id}' to='{archive}'><query xmlns='{MAM}' queryid='q'>{content}</query></iq>"
+        ))
         .await;
     let mut results = Vec::new();
     loop {
@@ -119,7 +126,8 @@ async fn refused(client: &mut Client, archive: &str, content: &str) -> String {
 async fn a_message_is_archived_for_both_and_relayed_with_the_id_of_the_receivers_archive() {
     let Setup { mut alice, mut bob, .. } = setup("").await;
     let forged = format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{BOB}' id='forged'/>");
-    let sent = send(&mut alice, BOB, "m1", &format!("<body>hello &amp; &lt;you&gt;</body><thread>t</thread>{forged}")).await;
+    let sent =
+        send(&mut alice, BOB, "m1", &format!("<body>hello &amp; &lt;you&gt;</body><thread>t</thread>{forged}")).await;
 
     let relayed = bob.wait_for("the relayed message", |stanza| stanza.attr("id") == Some("m1")).await;
     assert_eq!(relayed.attr("from"), Some(format!("{ALICE}/phone").as_str()));
@@ -167,7 +175,8 @@ async fn archive_3_pages_run_both_ways_and_filters_narrow_them() {
 
     let newest = query(&mut alice, ALICE, &rsm("<max>5</max><before/>")).await;
     assert_eq!(newest.ids(), all.ids()[8..]);
-    let before = query(&mut alice, ALICE, &rsm(&format!("<max>20</max><before>{}</before>", newest.end("first")))).await;
+    let before =
+        query(&mut alice, ALICE, &rsm(&format!("<max>20</max><before>{}</before>", newest.end("first")))).await;
     assert_eq!(before.ids(), all.ids()[..8]);
     assert!(before.complete() && !newest.complete());
 
@@ -191,7 +200,8 @@ async fn archive_3_pages_run_both_ways_and_filters_narrow_them() {
 async fn archive_1_a_message_sent_again_is_stored_once() {
     let Setup { mut alice, mut bob, .. } = setup("").await;
     let first = send(&mut alice, BOB, "again", "<body>once</body><origin-id xmlns='urn:xmpp:sid:0' id='again'/>").await;
-    let second = send(&mut alice, BOB, "again", "<body>once</body><origin-id xmlns='urn:xmpp:sid:0' id='again'/>").await;
+    let second =
+        send(&mut alice, BOB, "again", "<body>once</body><origin-id xmlns='urn:xmpp:sid:0' id='again'/>").await;
     assert_eq!(first, second);
     let other = send(&mut alice, BOB, "again", "<body>another text under the same id</body>").await;
     assert_ne!(first, other, "only the same message is a duplicate");
@@ -245,7 +255,11 @@ async fn archive_5_what_has_expired_is_hidden_at_once_and_purged_later() {
         (multiend.metric("multiend_archive_purged_bodies_total") >= 1.0).then_some(())
     });
     let after = rsm(&format!("<after>{}</after>", placeholder.0));
-    assert_eq!(query(&mut bob, BOB, &after).await.ids(), ["follows"], "the id of a placeholder is a place to go on from");
+    assert_eq!(
+        query(&mut bob, BOB, &after).await.ids(),
+        ["follows"],
+        "the id of a placeholder is a place to go on from"
+    );
 }
 
 #[tokio::test]

@@ -89,7 +89,8 @@ async fn killed_twenty_times(database: Option<&str>) {
 
     for round in 0..ROUNDS {
         let before = progress.done();
-        poll_async("traffic", Duration::from_secs(30), async || (progress.done() >= before + 12 + round).then_some(())).await;
+        poll_async("traffic", Duration::from_secs(30), async || (progress.done() >= before + 12 + round).then_some(()))
+            .await;
         multiend.kill9();
         multiend.restart();
     }
@@ -159,7 +160,9 @@ async fn claim_prekeys(port: u16, number: usize, progress: Arc<Progress>) -> Vec
                 if progress.stop.load(Ordering::Relaxed) {
                     return keys;
                 }
-                match timeout(PATIENCE, client.request("get", Some(ALICE), &items(BUNDLES, &[&device.to_string()]))).await {
+                match timeout(PATIENCE, client.request("get", Some(ALICE), &items(BUNDLES, &[&device.to_string()])))
+                    .await
+                {
                     Ok(answer) if answer.attr("type") == Some("result") => {
                         break prekeys_of(&items_of(&answer)[0].1).remove(0).1;
                     }

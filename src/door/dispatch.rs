@@ -62,7 +62,8 @@ async fn take(bytes: &Bytes, lanes: &[mpsc::Sender<Bytes>], messages: &MessageDo
         Kind::IqGet | Kind::IqSet => {
             let mut hasher = DefaultHasher::new();
             incoming.from.to_bare().hash(&mut hasher);
-            let lane = usize::try_from(hasher.finish().checked_rem(LANES as u64).unwrap_or_default()).unwrap_or_default();
+            let lane =
+                usize::try_from(hasher.finish().checked_rem(LANES as u64).unwrap_or_default()).unwrap_or_default();
             match lanes.get(lane).map(|lane| lane.try_send(bytes.clone())) {
                 Some(Ok(())) => None,
                 _ => Some(incoming.error(&StanzaError::new(
