@@ -27,7 +27,7 @@ mod contract {
     pub mod expiry;
     pub mod paging;
     pub mod paging_model;
-    pub mod plans;
+    mod plans;
     pub mod schema;
     pub mod sessions;
     pub mod words;
@@ -136,9 +136,5 @@ on_both_databases! {
         sequence_numbers_and_ids_are_never_reused,
         a_page_says_what_expired_before_it,
         purges_are_bounded_and_two_at_once_are_safe,
-        a_purge_does_not_wait_for_an_append,
-    }
-    plans {
-        every_statement_of_a_page_uses_an_index,
     }
 }
