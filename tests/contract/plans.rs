@@ -26,7 +26,7 @@ const FILL: [&str; 7] = [
     "SELECT setval('body_id_seq', 160001)",
     "INSERT INTO entry (account, sequence, archive_id, peer, peer_resource, direction, class, at, expires_at, body, size)
      SELECT CASE WHEN n <= 100000 THEN (SELECT id FROM account WHERE jid = 'alice@example.org') ELSE 2 + n % 19000 END,
-            n, 'id' || n, 'peer' || n % 4 || '@example.net', 'r' || n % 16, 1, 1, 1780000000000000 + n * 1000000,
+            n, 'id' || n, 'peer' || n % 4 || '@example.net', 'r' || n % 16, 1, 1, 1780000000000000 + n * 1000000::bigint,
             CASE WHEN n % 5 = 0 THEN 1900000000000000 + n END, n, 40
      FROM generate_series(1, 160000) n",
     "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
@@ -44,7 +44,7 @@ const TABLES: [&str; 6] = ["account", "entry", "body", "bundle", "prekey", "prek
 
 async fn pages(store: &SharedStore) {
     let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };
-    let time = |second| Some(Timestamp::from_micros(1_780_000_000_000_000 + second * 1_000_000));
+    let time = |second: i64| Some(Timestamp::from_micros(1_780_000_000_000_000 + second * 1_000_000));
     let filters = [
         Filter::default(),
         with("peer1@example.net"),

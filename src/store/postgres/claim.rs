@@ -239,12 +239,11 @@ fn outcome((id, key): Taken, bundle: BundleKeys, kind: ClaimKind) -> Result<Clai
 
 /// Deletes a few of the claims made before a moment.
 pub(super) async fn forget(connection: &mut PgConnection, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    // By the physical place of the rows, which cannot change while they are locked by this very statement.
     let forgotten = sqlx::query(
-        "WITH old AS MATERIALIZED (
-             SELECT account, protocol, device, requester FROM prekey_claim WHERE claimed_at < $1
-             ORDER BY claimed_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-         DELETE FROM prekey_claim c USING old
-         WHERE (c.account, c.protocol, c.device, c.requester) = (old.account, old.protocol, old.device, old.requester)",
+        "DELETE FROM prekey_claim WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM prekey_claim WHERE claimed_at < $1
+             ORDER BY claimed_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     )
     .bind(before.micros())
     .bind(i64::from(limit))
