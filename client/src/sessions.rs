@@ -68,7 +68,8 @@ impl Inner {
             return Ok(devices.clone());
         }
         // Subscribed first: a change between the two is announced.
-        if !self.memory.lock().await.state.subscribed.contains(account)
+        let subscribed = self.memory.lock().await.state.subscribed.contains(account);
+        if !subscribed
             && let Err(error) = self.subscribe_to(account.clone()).await
         {
             match error {

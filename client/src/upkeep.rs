@@ -134,7 +134,8 @@ impl Inner {
             let next = self.upkeep.due().missing_sessions.first().cloned();
             let Some((account, device)) = next else { return Ok(()) };
             let _order = self.starting_sessions.lock().await;
-            if !self.memory.lock().await.cipher.has_session(&account, device)
+            let missing = !self.memory.lock().await.cipher.has_session(&account, device);
+            if missing
                 && self.start_session(&account, device).await?
             {
                 self.send_empty(&account, device).await?;
