@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
-use crate::config::{Config, Retention as Keep};
+use crate::archive::{
+    Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, Keep, PageLimits, Retention,
+};
+use crate::config::{self, Config};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::{dispatch, service::Service};
@@ -88,7 +90,6 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             directory,
             ids: ArchiveIds::new(&store.archive_id_secret().await?),
             retention: retention(&config),
-            unarchived: unarchived(&config),
             clock: clock.clone(),
             ingest,
             metrics: archive_metrics.clone(),
@@ -207,8 +208,9 @@ fn purge_settings(config: &Config) -> PurgeSettings {
 
 fn retention(config: &Config) -> Retention {
     let of = |class| match config.archive.retention.of(class) {
-        Keep::For(time) => Some(time),
-        Keep::Forever | Keep::None => None,
+        config::Retention::Forever => Keep::Forever,
+        config::Retention::For(time) => Keep::For(time),
+        config::Retention::None => Keep::Never,
     };
     Retention {
         content: of(Class::Content),
@@ -216,8 +218,4 @@ fn retention(config: &Config) -> Retention {
         plain: of(Class::Plain),
         signal: of(Class::Signal),
     }
-}
-
-fn unarchived(config: &Config) -> std::collections::BTreeSet<Class> {
-    Class::ALL.into_iter().filter(|class| config.archive.retention.of(*class) == Keep::None).collect()
 }

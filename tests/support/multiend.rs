@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -117,12 +117,24 @@ impl Multiend {
         }
     }
 
+    /// Sets an environment variable for the next start.
+    pub fn with_env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
+    /// The port of its `/metrics`, `/healthz` and `/readyz`.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
     /// Runs a subcommand to its end, as `["admin", "stats"]`: its status and its standard output and error.
     pub fn command(&self, args: &[&str]) -> (ExitStatus, String, String) {
         let output = std::process::Command::new(binary())
             .args(args)
             .arg("--config")
             .arg(self.config_path())
+            .env_clear()
             .envs(self.environment.iter().cloned())
             .output()
             .expect("the program runs");
@@ -150,6 +162,8 @@ impl Multiend {
             self.terminate();
         }
         let mut program = Program::new(binary(), &self.log_path()).arg("serve").arg("--config").arg(self.config_path());
+        // A variable of the person who runs the tests must not override what a test has set.
+        program = program.env_clear();
         for (key, value) in &self.environment {
             program = program.env(key, value);
         }
@@ -178,11 +192,6 @@ impl Multiend {
     /// The process, to send signals to or to look at.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("it runs")
-    }
-
-    /// The port of its metrics and health pages.
-    pub fn http_port(&self) -> u16 {
-        self.http_port
     }
 
     /// Its configuration file, which a test may change before [`Multiend::restart`].

@@ -103,6 +103,12 @@ impl Program {
         self
     }
 
+    /// Removes all environment variables.
+    pub fn env_clear(mut self) -> Self {
+        self.command.env_clear();
+        self
+    }
+
     /// Sets the working directory.
     pub fn current_dir(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);

@@ -129,8 +129,9 @@ async fn adopt_known(
     .execute(&mut *connection)
     .await?;
     let issued: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM prekey
-         WHERE account = $1 AND protocol = $2 AND device = $3 AND key = ANY ($4) AND issued_at IS NOT NULL",
+        "SELECT count(*) FROM unnest($4::bytea[]) AS n (key)
+         JOIN prekey p ON p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = n.key
+         WHERE p.issued_at IS NOT NULL",
     )
     .bind(place.account)
     .bind(place.protocol.code())
