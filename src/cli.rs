@@ -22,6 +22,18 @@ pub(crate) enum Command {
     Serve(ConfigPath),
     /// Say what is wrong with the configuration, or what it comes to.
     CheckConfig(ConfigPath),
+    /// Bring the database to the schema of this version. Safe to run twice, and by two at once.
+    Migrate(ConfigPath),
+    /// Work for operators.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+/// Work for operators.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Print what the database holds, as JSON. It may read everything: not for each minute.
+    Stats(ConfigPath),
 }
 
 /// Which configuration.

@@ -9,11 +9,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use multiend::config::{self, Loaded};
-use multiend::{ops, serve};
-use tracing::warn;
+use multiend::config::{self, Config, Loaded};
+use multiend::{ops, serve, store};
+use tracing::{error, warn};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{AdminCommand, Cli, Command};
+
+/// What a command comes to.
+type Outcome = Result<ExitCode, Box<dyn Error>>;
 
 /// Exit status for a wrong configuration; the same that the command line's parser has for a wrong command line.
 const WRONG_CONFIG: u8 = 2;
@@ -22,10 +25,12 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(config) => with_config(&config.path(), |loaded| run(serve_until_stopped(loaded))),
         Command::CheckConfig(config) => with_config(&config.path(), |loaded| show_config(&loaded)),
+        Command::Migrate(config) => with_config(&config.path(), |loaded| run(migrate(loaded.config))),
+        Command::Admin(AdminCommand::Stats(config)) => with_config(&config.path(), |loaded| run(stats(loaded.config))),
     }
 }
 
-fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Result<(), Box<dyn Error>>) -> ExitCode {
+fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Outcome) -> ExitCode {
     let loaded = match config::load(path, variables()) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -34,7 +39,7 @@ fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Result<(), Box<dyn E
         }
     };
     match command(loaded) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("multiend: {error}");
             ExitCode::FAILURE
@@ -47,22 +52,58 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn run(command: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+fn run(command: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
 
-fn show_config(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
+fn show_config(loaded: &Loaded) -> Outcome {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
     println!("{}", loaded.config);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn serve_until_stopped(loaded: Loaded) -> Result<(), Box<dyn Error>> {
+async fn serve_until_stopped(loaded: Loaded) -> Outcome {
     ops::logging::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    Ok(serve::run(loaded.config).await?)
+    loaded.config.database.create_directory()?;
+    match serve::run(loaded.config).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            // In the log, where the operator has been reading, and in its format.
+            error!("{error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn migrate(config: Config) -> Outcome {
+    config.database.create_directory()?;
+    store::migrate(config.database.expose()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stats(config: Config) -> Outcome {
+    let store = store::open(config.database.expose(), 1).await?;
+    let directory = store.directory_totals().await?;
+    let archive = store.archive_totals().await?;
+    let totals = serde_json::json!({
+        "directory": {
+            "bundles": directory.bundles,
+            "issued": directory.issued,
+            "last_resort": directory.last_resort,
+            "issued_twice": directory.issued_twice,
+        },
+        "archive": {
+            "copies": archive.copies,
+            "placeholders": archive.placeholders,
+            "bodies": archive.bodies,
+            "body_bytes": archive.body_bytes,
+        },
+    });
+    println!("{totals}");
+    Ok(ExitCode::SUCCESS)
 }

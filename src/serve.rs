@@ -16,8 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
-use crate::config::{Config, Retention as Keep};
+use crate::archive::{
+    Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, Keep, PageLimits, Retention,
+};
+use crate::config::{self, Config};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::{dispatch, service::Service};
@@ -69,7 +71,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
 
-    let store = open_store(&config, &registry).await?;
+    let store = open_store(&config).await?;
+    store.metrics().register(&registry)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (ingest, committed) =
         Ingest::<AcceptedMessage, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
@@ -87,7 +90,6 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             directory,
             ids: ArchiveIds::new(&store.archive_id_secret().await?),
             retention: retention(&config),
-            unarchived: unarchived(&config),
             clock: clock.clone(),
             ingest,
             metrics: archive_metrics.clone(),
@@ -120,18 +122,16 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 
 /// Opens the database. One without a schema is given it, so that a first start needs no other command; one with another
 /// schema is left alone (`multiend migrate`).
-async fn open_store(config: &Config, registry: &prometheus::Registry) -> Result<SharedStore, StoreError> {
+async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
     let url = config.database.expose();
-    let store = match store::open(url, config.database_pool).await {
+    match store::open(url, config.database_pool).await {
         Err(StoreError::Schema { found: 0, .. }) => {
             info!(database = %config.database, "setting up an empty database");
             store::migrate(url).await?;
-            store::open(url, config.database_pool).await?
+            store::open(url, config.database_pool).await
         }
-        opened => opened?,
-    };
-    store.metrics().register(registry)?;
-    Ok(store)
+        opened => opened,
+    }
 }
 
 /// Sends what follows from each stored message, in the order stored.
@@ -208,8 +208,9 @@ fn purge_settings(config: &Config) -> PurgeSettings {
 
 fn retention(config: &Config) -> Retention {
     let of = |class| match config.archive.retention.of(class) {
-        Keep::For(time) => Some(time),
-        Keep::Forever | Keep::None => None,
+        config::Retention::Forever => Keep::Forever,
+        config::Retention::For(time) => Keep::For(time),
+        config::Retention::None => Keep::Never,
     };
     Retention {
         content: of(Class::Content),
@@ -217,8 +218,4 @@ fn retention(config: &Config) -> Retention {
         plain: of(Class::Plain),
         signal: of(Class::Signal),
     }
-}
-
-fn unarchived(config: &Config) -> std::collections::BTreeSet<Class> {
-    Class::ALL.into_iter().filter(|class| config.archive.retention.of(*class) == Keep::None).collect()
 }

@@ -264,6 +264,31 @@ fn a_repaired_session_replaces_the_broken_one() {
 }
 
 #[test]
+fn a_late_message_does_not_undo_a_repair() {
+    let (mut romeo, mut juliet) = pair();
+    let first = send(&mut romeo, &juliet, "one");
+    read(&mut juliet, &romeo, &first).unwrap();
+    reply(&mut juliet, &mut romeo);
+    let late = send(&mut juliet, &romeo, "late");
+    let later = send(&mut juliet, &romeo, "later");
+
+    start(&mut romeo, &juliet);
+    assert_eq!(read(&mut romeo, &juliet, &late).unwrap(), "late");
+    let repaired = send(&mut romeo, &juliet, "repaired");
+    assert!(is_exchange(&repaired));
+    read(&mut juliet, &romeo, &repaired).unwrap();
+    reply(&mut juliet, &mut romeo);
+    assert_eq!(read(&mut romeo, &juliet, &later).unwrap(), "later");
+    let next = send(&mut romeo, &juliet, "next");
+    // As a peer that keeps one session only: the others are forgotten, the new one is there.
+    let saved: serde_json::Value = serde_json::from_str(&state(&juliet)).unwrap();
+    let mut only = saved.clone();
+    only["peers"]["romeo@montague.lit"]["1"]["sessions"].as_array_mut().unwrap().truncate(1);
+    let mut juliet = Device::from_state(only.to_string().as_bytes()).unwrap();
+    assert_eq!(read(&mut juliet, &romeo, &next).unwrap(), "next");
+}
+
+#[test]
 fn a_changed_identity_is_refused_until_it_is_forgotten() {
     let (mut romeo, mut juliet) = pair();
     let first = send(&mut romeo, &juliet, "one");

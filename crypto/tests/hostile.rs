@@ -1,5 +1,5 @@
 //! What strangers send: nothing of it may panic, change a device, or be taken for something else.
-#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use multiend_crypto::{
     omemo2::{Address, Bundle, Device, DeviceId, DeviceList, EncryptedMessage, MessageHeader, RecipientHeaders},

@@ -8,7 +8,7 @@ use crate::model::Class;
 use crate::stanza::hints::Hints;
 use crate::stanza::message::MessageType;
 use crate::stanza::tree::{Element, STREAM};
-use crate::stanza::{ephemeral, omemo};
+use crate::stanza::{ephemeral, namespace, omemo};
 
 /// Encrypted content other than OMEMO: OpenPGP (XEP-0373, XEP-0027).
 const OTHER_ENCRYPTED: [(&str, &str); 2] = [("openpgp", "urn:xmpp:openpgp:0"), ("x", "jabber:x:encrypted")];
@@ -43,8 +43,7 @@ const SIGNALS: [(&str, &str); 5] = [
 const CALLS: &str = "urn:xmpp:jingle-message:0";
 
 /// Namespaces of messages that bring copies of others, events, or results: nothing that was said to anybody.
-const CARRIERS: [&str; 4] =
-    ["urn:xmpp:carbons:2", "urn:xmpp:mam:2", "http://jabber.org/protocol/pubsub#event", "urn:xmpp:delegation:2"];
+const CARRIERS: [&str; 4] = ["urn:xmpp:carbons:2", namespace::MAM, namespace::PUBSUB_EVENT, "urn:xmpp:delegation:2"];
 
 /// Why a message is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,12 +60,14 @@ pub enum SkipReason {
     Carrier,
     /// Chat states and the like, or nothing at all.
     NoContent,
+    /// The operator keeps no messages of this class.
+    Policy,
 }
 
 impl SkipReason {
     /// All, in a fixed order.
-    pub const ALL: [Self; 6] =
-        [Self::Error, Self::Headline, Self::Groupchat, Self::Hint, Self::Carrier, Self::NoContent];
+    pub const ALL: [Self; 7] =
+        [Self::Error, Self::Headline, Self::Groupchat, Self::Hint, Self::Carrier, Self::NoContent, Self::Policy];
 
     /// The name used in metrics.
     pub fn name(self) -> &'static str {
@@ -77,6 +78,7 @@ impl SkipReason {
             Self::Hint => "hint",
             Self::Carrier => "carrier",
             Self::NoContent => "no-content",
+            Self::Policy => "policy",
         }
     }
 }

@@ -85,7 +85,8 @@ impl<T> Clone for IngestHandle<T> {
 }
 
 impl<T> IngestHandle<T> {
-    /// Accepts a message; waits while the queue is full. `token` comes back in [`Committed`]. Not accepted if this is
+    /// Accepts a message; waits while the queue is full. One without copies is not stored, but keeps its place: its word
+    /// comes after that of the messages before it. `token` comes back in [`Committed`]. Not accepted if this is
     /// cancelled.
     pub async fn submit(&self, message: ArchivedMessage, token: T) -> Result<(), IngestClosed> {
         let place = self.queue.reserve().await.map_err(|_| IngestClosed)?;
@@ -112,10 +113,11 @@ pub struct Ingest<T, S: ?Sized> {
     committed: mpsc::Sender<Committed<T>>,
 }
 
-/// What goes into one transaction.
+/// What goes into one transaction, and what is said of it afterwards.
 struct Batch<T> {
     messages: Vec<ArchivedMessage>,
-    tokens: Vec<T>,
+    /// In the order submitted, each with whether one of `messages` belongs to it.
+    tokens: Vec<(T, bool)>,
     barrier: Option<oneshot::Sender<()>>,
 }
 
@@ -136,14 +138,14 @@ impl<T: Send + 'static, S: ArchiveStore + ?Sized + 'static> Ingest<T, S> {
 
     async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
-            let count = batch.messages.len();
-            let results = self.commit(&batch.messages).await;
-            self.metrics.done(count);
+            let mut results = self.commit(&batch.messages).await.into_iter();
+            self.metrics.done(batch.tokens.len());
             if let Some(barrier) = batch.barrier {
                 // Who waited may have gone.
                 let _ = barrier.send(());
             }
-            for (token, result) in batch.tokens.into_iter().zip(results) {
+            for (token, stored) in batch.tokens {
+                let result = if stored { results.next() } else { None }.unwrap_or_else(|| Ok(Vec::new()));
                 // Without anybody to hear it the message is stored all the same.
                 let _ = self.committed.send(Committed { token, result }).await;
             }
@@ -159,16 +161,19 @@ impl<T: Send + 'static, S: ArchiveStore + ?Sized + 'static> Ingest<T, S> {
         loop {
             match work {
                 Work::Message(message, token) => {
-                    bytes = bytes.saturating_add(message.body.len());
-                    batch.messages.push(message);
-                    batch.tokens.push(token);
+                    let has_copies = !message.copies.is_empty();
+                    batch.tokens.push((token, has_copies));
+                    if has_copies {
+                        bytes = bytes.saturating_add(message.body.len());
+                        batch.messages.push(message);
+                    }
                 }
                 Work::Barrier(reached) => {
                     batch.barrier = Some(reached);
                     return Some(batch);
                 }
             }
-            if batch.messages.len() >= self.settings.batch_max || bytes >= self.settings.batch_bytes {
+            if batch.tokens.len() >= self.settings.batch_max || bytes >= self.settings.batch_bytes {
                 return Some(batch);
             }
             work = match self.queue.try_recv() {

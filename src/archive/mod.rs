@@ -18,4 +18,4 @@ pub use classify::{SkipReason, Verdict, classify};
 pub use ingest::{Committed, Ingest, IngestHandle, IngestSettings, Rejected};
 pub use metrics::ArchiveMetrics;
 pub use query::{Answer, Archive, Item, PageLimits, QueryError};
-pub use retention::Retention;
+pub use retention::{Keep, Retention};

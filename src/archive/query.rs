@@ -57,20 +57,6 @@ pub enum QueryError {
 }
 
 impl QueryError {
-    /// The error type and the defined condition of the stanza error for this (RFC 6120 §8.3).
-    pub fn stanza_error(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Forbidden => ("auth", "forbidden"),
-            Self::UnknownId(_) | Self::UnknownNode | Self::Request(RequestError::UnknownId) => {
-                ("cancel", "item-not-found")
-            }
-            Self::Request(RequestError::BadRequest(_)) => ("modify", "bad-request"),
-            Self::Request(RequestError::NotImplemented(_)) => ("cancel", "feature-not-implemented"),
-            Self::Unavailable(_) => ("wait", "service-unavailable"),
-            Self::Failed(_) => ("wait", "internal-server-error"),
-        }
-    }
-
     fn outcome(&self) -> QueryOutcome {
         match self {
             Self::Forbidden => QueryOutcome::Forbidden,
@@ -262,4 +248,15 @@ fn full(bare: &BareJid, resource: Option<&str>) -> Jid {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    // The rest is tested on real databases: tests/archive_on_databases.rs.
+    #[test]
+    fn a_database_that_is_away_is_told_from_one_that_fails() {
+        let away = QueryError::from(StoreError::Unavailable(sqlx::Error::PoolTimedOut));
+        assert_eq!((away.outcome(), matches!(away, QueryError::Unavailable(_))), (QueryOutcome::Unavailable, true));
+        let failed = QueryError::from(StoreError::Corrupt("x"));
+        assert_eq!((failed.outcome(), matches!(failed, QueryError::Failed(_))), (QueryOutcome::Failed, true));
+    }
+}

@@ -12,7 +12,7 @@ use jid::BareJid;
 
 use crate::model::{DeviceId, Owner, Protocol};
 use crate::stanza::tree::{Element, TreeError};
-use crate::stanza::{cut, omemo};
+use crate::stanza::{cut, jid_escaping, omemo};
 
 /// Who looks: the owner, and the devices that its session certainly is, per protocol.
 #[derive(Debug, Clone)]
@@ -108,10 +108,7 @@ impl Viewer {
     fn is_own(&self, jid: &str) -> bool {
         let Ok(jid) = BareJid::new(jid.trim()) else { return true };
         jid == *self.owner.jid()
-            || jid
-                .node()
-                .and_then(|node| node.unescape().ok())
-                .is_some_and(|account| account.as_ref() == self.owner.as_str())
+            || jid.node().is_some_and(|account| jid_escaping::unescape(account.as_str()) == self.owner.as_str())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::tree::Element;
 
 /// The namespace.
-pub const NS: &str = "jabber:x:data";
+pub const NS: &str = super::namespace::DATA_FORM;
 
 /// Most fields of a form that is taken.
 pub const MAX_FIELDS: usize = 64;

@@ -16,17 +16,17 @@
 mod reply;
 mod request;
 
-pub use reply::{Ends, Fin, ResultMessage, expired_placeholder, form, metadata};
+pub use reply::{Ends, Fin, expired_placeholder, form, metadata, push_result};
 pub use request::{Query, Request, RequestError};
 
+use super::namespace;
+
 /// The namespace.
-pub const NS: &str = "urn:xmpp:mam:2";
-/// The namespace of our own extension.
-pub const NS_MULTIEND: &str = "urn:multiend:0";
+pub const NS: &str = namespace::MAM;
 
 /// The disco features of an archive: what is served in full, and that `include-groupchat` is understood (though archives
 /// here hold no such messages).
-pub const FEATURES: [&str; 4] = [NS, "urn:xmpp:mam:2#extended", "urn:xmpp:mam:2#groupchat-field", super::stanza_id::NS];
+pub const FEATURES: [&str; 4] = [NS, "urn:xmpp:mam:2#extended", "urn:xmpp:mam:2#groupchat-field", namespace::STANZA_ID];
 
 /// The names of the form fields.
 mod field {

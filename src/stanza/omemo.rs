@@ -14,13 +14,9 @@
 
 use std::ops::Range;
 
+use super::namespace::{OMEMO_2, OMEMO_LEGACY};
 use super::tree::Element;
 use crate::model::{DeviceId, Protocol};
-
-/// The namespace of `omemo2`.
-pub const NS_OMEMO2: &str = "urn:xmpp:omemo:2";
-/// The namespace of `legacy`.
-pub const NS_LEGACY: &str = "eu.siacs.conversations.axolotl";
 
 /// Most `<encrypted/>` elements of one message that are looked at: one per protocol is what clients send.
 const MAX_ENCRYPTED: usize = 4;
@@ -30,8 +26,8 @@ pub const MAX_HEADERS: usize = 4_000;
 /// The protocol's namespace.
 pub fn namespace(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Legacy => NS_LEGACY,
-        Protocol::Omemo2 => NS_OMEMO2,
+        Protocol::Legacy => OMEMO_LEGACY,
+        Protocol::Omemo2 => OMEMO_2,
     }
 }
 
@@ -197,10 +193,10 @@ mod tests {
 
         let many = "<key rid='7'>x</key>".repeat(MAX_HEADERS + 1);
         let source =
-            format!("<message><encrypted xmlns='{NS_LEGACY}'><header sid='1'>{many}</header></encrypted></message>");
+            format!("<message><encrypted xmlns='{OMEMO_LEGACY}'><header sid='1'>{many}</header></encrypted></message>");
         let tree = Element::parse(source.as_bytes()).unwrap();
         assert_eq!(find(&tree)[0].headers.len(), MAX_HEADERS);
-        let source = format!("<message>{}</message>", format!("<encrypted xmlns='{NS_LEGACY}'/>").repeat(9));
+        let source = format!("<message>{}</message>", format!("<encrypted xmlns='{OMEMO_LEGACY}'/>").repeat(9));
         assert_eq!(find(&Element::parse(source.as_bytes()).unwrap()).len(), MAX_ENCRYPTED);
     }
 }

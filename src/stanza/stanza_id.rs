@@ -6,7 +6,7 @@ use jid::BareJid;
 use super::tree::{Element, push_attribute};
 
 /// The namespace, also the disco feature of an entity that follows the business rules.
-pub const NS: &str = "urn:xmpp:sid:0";
+pub const NS: &str = super::namespace::STANZA_ID;
 
 /// Appends `<stanza-id xmlns='urn:xmpp:sid:0' by='…' id='…'/>`.
 pub fn push_stanza_id(out: &mut String, by: &str, id: &str) {

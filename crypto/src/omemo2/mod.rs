@@ -12,7 +12,39 @@
 //! - **Trust first.** Having a session says nothing about who is at the other end: compare
 //!   [`Device::identity_of`] with what the user trusts before encrypting content (XEP-0384, "Security Considerations").
 //! - **Answer.** While [`Device::replies_due`] names devices, send each an empty message ([`Device::encrypt_empty`]).
-//! - **Republish.** When [`Device::bundle_changed`] says so, publish [`Device::bundle`] again.
+//! - **Republish.** When [`Device::bundle_changed`] says so, [`Device::replenish`] and publish [`Device::bundle`] again.
+//!
+//! # Example
+//!
+//! ```
+//! use multiend_crypto::{omemo2::{Address, Bundle, Device, DeviceId, EncryptedMessage}, sce::Envelope};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let now = 1_800_000_000;
+//! let mut romeo = Device::generate("romeo@montague.lit", DeviceId::random()?, now)?;
+//! let mut juliet = Device::generate("juliet@capulet.lit", DeviceId::random()?, now)?;
+//!
+//! // Juliet publishes her bundle, Romeo fetches it and writes to her.
+//! let published = juliet.bundle().to_xml();
+//! let to_juliet = Address::of_device("juliet@capulet.lit", juliet.id())?;
+//! romeo.start_session(&to_juliet, &Bundle::from_xml(&published)?)?;
+//! let envelope = Envelope::with_body("Wherefore?").from_jid("romeo@montague.lit").to_xml()?;
+//! let sent = romeo.encrypt(envelope.as_bytes(), &[to_juliet])?.to_xml();
+//!
+//! // The server delivers `sent` inside a message from Romeo's account.
+//! let decrypted = juliet.decrypt("romeo@montague.lit", &EncryptedMessage::from_xml(&sent)?)?;
+//! let envelope = Envelope::from_xml(&decrypted.plaintext.ok_or("an empty message")?)?;
+//! envelope.check("romeo@montague.lit", "juliet@capulet.lit", false)?;
+//! assert_eq!(envelope.body().as_deref(), Some("Wherefore?"));
+//!
+//! // Juliet answers, so that Romeo's device knows that the session stands.
+//! for device in juliet.replies_due() {
+//!     let empty = juliet.encrypt_empty(&device)?;
+//!     romeo.decrypt("juliet@capulet.lit", &empty)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod address;
 mod bundle;

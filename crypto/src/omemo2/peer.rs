@@ -2,13 +2,15 @@
 //!
 //! The XEP says that a new key exchange MUST replace the session. Done to the letter that breaks the conversation when
 //! both sides start one at the same time: each then holds only the session that the other has just thrown away. So
-//! replaced sessions are kept for a while to receive with, and three rules say which one to send with:
+//! replaced sessions are kept for a while to receive with, and four rules say which one to send with:
 //!
 //! 1. The session on which the peer sent last, since that one the peer has.
 //! 2. A key exchange of the peer, however, does not take the place of a session of our own that it has not answered:
 //!    ours is on its way, and peers that follow the XEP to the letter will have it in place of theirs.
 //! 3. A reply that is due goes out on the session that it answers. That answers a crossing exchange on both sides, after
 //!    which rule 1 brings them together.
+//! 4. A session that one side meant to replace is not taken up again because of a message that was merely late. It takes
+//!    a message with which the peer answers to one of ours, and no session of our own that waits for an answer.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -65,14 +67,16 @@ impl Peer {
 
     /// Takes a session that this device has just started, and sends with it from now on.
     pub(super) fn start(&mut self, session: Session) {
+        self.sessions.iter_mut().for_each(|session| session.superseded = true);
         self.sessions.push_front(session);
         self.sessions.truncate(MAX_SESSIONS);
     }
 
     /// Takes a session that the peer has just started.
     pub(super) fn accept(&mut self, session: Session) {
-        let own_is_on_its_way = self.sessions.front().is_some_and(Session::is_unanswered);
-        self.sessions.insert(usize::from(own_is_on_its_way), session);
+        let index = usize::from(self.sessions.front().is_some_and(Session::is_unanswered));
+        self.sessions.iter_mut().skip(index).for_each(|session| session.superseded = true);
+        self.sessions.insert(index, session);
         self.sessions.truncate(MAX_SESSIONS);
     }
 
@@ -111,15 +115,14 @@ impl Peer {
 
     /// Makes the change that a decrypted header leads to. `exchange` says whether it came as a key exchange.
     pub(super) fn commit(&mut self, found: Found, exchange: bool) {
-        let own_is_on_its_way = self.sessions.front().is_some_and(Session::is_unanswered);
-        let promotes = found.opened.is_news() && !(exchange && own_is_on_its_way);
-        if let Some(session) = self.sessions.get_mut(found.index) {
-            session.commit(found.opened);
-        }
-        if promotes
-            && found.index != 0
-            && let Some(session) = self.sessions.remove(found.index)
-        {
+        let waiting = self.sessions.front().is_some_and(Session::is_unanswered);
+        let Some(session) = self.sessions.get_mut(found.index) else { return };
+        let promotes = found.index != 0
+            && found.opened.is_news()
+            && if waiting { !exchange && !session.superseded } else { found.opened.is_turn() || !session.superseded };
+        session.commit(found.opened);
+        if promotes && let Some(mut session) = self.sessions.remove(found.index) {
+            session.superseded = false;
             self.sessions.push_front(session);
         }
     }

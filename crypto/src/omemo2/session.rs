@@ -27,6 +27,8 @@ pub(super) struct Session {
     unanswered: Option<Exchange>,
     /// An empty message is due, as an answer to a key exchange or as a heartbeat.
     pub(super) reply_due: bool,
+    /// One side has started another session since, in order to replace this one.
+    pub(super) superseded: bool,
     ratchet: Ratchet<Omemo2>,
 }
 
@@ -48,6 +50,11 @@ impl Opened {
     pub(super) const fn is_news(&self) -> bool {
         self.advance.is_news()
     }
+
+    /// Whether the peer has received something on the session since it last sent on it.
+    pub(super) const fn is_turn(&self) -> bool {
+        self.advance.is_turn()
+    }
 }
 
 impl Session {
@@ -64,6 +71,7 @@ impl Session {
             ephemeral: exchange.ephemeral,
             unanswered: Some(Exchange { prekey: exchange.prekey, signed_prekey: exchange.signed_prekey }),
             reply_due: false,
+            superseded: false,
             ratchet: Ratchet::initiate(shared, signed_prekey)?,
         })
     }
@@ -76,6 +84,7 @@ impl Session {
             ephemeral: exchange.ephemeral,
             unanswered: None,
             reply_due: true,
+            superseded: false,
             ratchet,
         }
     }
@@ -128,7 +137,7 @@ impl Session {
     pub(super) fn commit(&mut self, opened: Opened) {
         let Progress { stale } = self.ratchet.commit(opened.advance);
         self.unanswered = None;
-        self.reply_due |= stale;
+        self.reply_due |= stale && !self.superseded;
     }
 
     /// `CONCAT(ad, header)` with `AD = Encode(IK_A) || Encode(IK_B)`, A being who started the session. The header is the

@@ -34,6 +34,10 @@ pub enum WireError {
     /// A required field is missing.
     #[error("the required field {0} is missing")]
     Missing(&'static str),
+    /// A number is larger than its type can hold. Cutting it off, as protobuf allows, would let one message have many
+    /// forms.
+    #[error("the number in field {0} is too large")]
+    Number(&'static str),
     /// The authentication tag does not have 16 bytes.
     #[error("the authentication tag has {actual} bytes, not 16")]
     MacLength {
@@ -58,12 +62,14 @@ pub enum WireError {
     },
 }
 
+// Numbers are read as 64 bits so that those beyond the 32 of the schema can be refused; the encoding is the same.
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct RawMessage {
-    #[prost(uint32, optional, tag = "1")]
-    n: Option<u32>,
-    #[prost(uint32, optional, tag = "2")]
-    pn: Option<u32>,
+    #[prost(uint64, optional, tag = "1")]
+    n: Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    pn: Option<u64>,
     #[prost(bytes = "vec", optional, tag = "3")]
     dh_pub: Option<Vec<u8>>,
     #[prost(bytes = "vec", optional, tag = "4")]
@@ -80,10 +86,10 @@ struct RawAuthenticatedMessage {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct RawKeyExchange {
-    #[prost(uint32, optional, tag = "1")]
-    pk_id: Option<u32>,
-    #[prost(uint32, optional, tag = "2")]
-    spk_id: Option<u32>,
+    #[prost(uint64, optional, tag = "1")]
+    pk_id: Option<u64>,
+    #[prost(uint64, optional, tag = "2")]
+    spk_id: Option<u64>,
     #[prost(bytes = "vec", optional, tag = "3")]
     ik: Option<Vec<u8>>,
     #[prost(bytes = "vec", optional, tag = "4")]
@@ -114,8 +120,8 @@ pub(super) struct ExchangeHeader {
 /// Serialises an `OMEMOMessage`.
 pub(super) fn encode_message(header: &ratchet::Header, ciphertext: Vec<u8>) -> Vec<u8> {
     RawMessage {
-        n: Some(header.counter),
-        pn: Some(header.previous),
+        n: Some(header.counter.into()),
+        pn: Some(header.previous.into()),
         dh_pub: Some(header.ratchet_key.as_bytes().to_vec()),
         ciphertext: Some(ciphertext),
     }
@@ -130,8 +136,8 @@ pub(super) fn encode_authenticated(mac: &[u8; MAC_LENGTH], message: Vec<u8>) -> 
 /// Serialises an `OMEMOKeyExchange`.
 pub(super) fn encode_exchange(exchange: &ExchangeHeader, mac: &[u8; MAC_LENGTH], message: Vec<u8>) -> Vec<u8> {
     RawKeyExchange {
-        pk_id: Some(exchange.prekey.get()),
-        spk_id: Some(exchange.signed_prekey.get()),
+        pk_id: Some(exchange.prekey.get().into()),
+        spk_id: Some(exchange.signed_prekey.get().into()),
         ik: Some(exchange.identity.as_bytes().to_vec()),
         ek: Some(exchange.ephemeral.as_bytes().to_vec()),
         message: Some(raw_authenticated(mac, message)),
@@ -173,16 +179,20 @@ fn check_authenticated(raw: RawAuthenticatedMessage) -> Result<AuthenticatedMess
     let ratchet_key = inner.dh_pub.ok_or(WireError::Missing("dh_pub"))?;
     let header = ratchet::Header {
         ratchet_key: PublicKey::from_slice(&ratchet_key).map_err(|error| WireError::Key { field: "dh_pub", error })?,
-        previous: inner.pn.ok_or(WireError::Missing("pn"))?,
-        counter: inner.n.ok_or(WireError::Missing("n"))?,
+        previous: number("pn", inner.pn)?,
+        counter: number("n", inner.n)?,
     };
     // Optional in the schema, for the header alone is authenticated as one; but no message goes without it.
     let ciphertext = inner.ciphertext.ok_or(WireError::Missing("ciphertext"))?;
     Ok(AuthenticatedMessage { mac, message, header, ciphertext })
 }
 
-fn id(field: &'static str, value: Option<u32>) -> Result<KeyId, WireError> {
-    KeyId::new(value.ok_or(WireError::Missing(field))?).map_err(|error| WireError::Id { field, error })
+fn id(field: &'static str, value: Option<u64>) -> Result<KeyId, WireError> {
+    KeyId::new(number(field, value)?).map_err(|error| WireError::Id { field, error })
+}
+
+fn number(field: &'static str, value: Option<u64>) -> Result<u32, WireError> {
+    u32::try_from(value.ok_or(WireError::Missing(field))?).map_err(|_| WireError::Number(field))
 }
 
 fn check_length(bytes: &[u8]) -> Result<(), WireError> {
@@ -250,6 +260,7 @@ mod tests {
         assert_eq!(without(|raw| raw.ek = None), WireError::Missing("ek"));
         assert_eq!(without(|raw| raw.message = None), WireError::Missing("message"));
         assert_eq!(without(|raw| raw.pk_id = Some(0)), WireError::Id { field: "pk_id", error: InvalidId(0) });
+        assert_eq!(without(|raw| raw.spk_id = Some(1 + (1 << 32))), WireError::Number("spk_id"));
         assert_eq!(
             without(|raw| raw.ek = Some(vec![0; 32])),
             WireError::Key { field: "ek", error: KeyError::LowOrder }

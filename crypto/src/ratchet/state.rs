@@ -71,6 +71,12 @@ impl<G> Advance<G> {
     pub const fn is_news(&self) -> bool {
         !matches!(self.step, Step::Skipped { .. })
     }
+
+    /// Whether the message begins a new chain: the peer has received something since its last one.
+    #[must_use]
+    pub const fn is_turn(&self) -> bool {
+        matches!(self.step, Step::Turn(_))
+    }
 }
 
 impl<G: Generation> Ratchet<G> {

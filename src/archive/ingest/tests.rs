@@ -181,6 +181,21 @@ async fn a_message_that_the_database_refuses_is_rejected_alone() {
 }
 
 #[tokio::test]
+async fn a_message_without_copies_keeps_its_place_and_is_not_stored() {
+    let mut writer = start(FakeStore::default(), settings());
+    let passing = |text: &str| ArchivedMessage { copies: Vec::new(), ..message(text) };
+    for (number, message) in [passing("p1"), message("one"), passing("p2"), message("two")].into_iter().enumerate() {
+        writer.handle.submit(message, number).await.unwrap();
+    }
+    for copies in [0, 2, 0, 2].into_iter().enumerate() {
+        let committed = timeout(LONG, writer.committed.recv()).await.unwrap().unwrap();
+        assert_eq!((committed.token, committed.result.unwrap().len()), copies);
+    }
+    assert_eq!(*writer.store.stored.lock().unwrap(), ["one", "two"]);
+    assert_eq!(writer.figure("multiend_archive_queue_messages"), 0);
+}
+
+#[tokio::test]
 async fn a_barrier_waits_for_what_came_before_it_and_no_longer() {
     let gate = tokio::sync::Semaphore::new(0);
     let settings = IngestSettings { batch_max: 1, ..settings() };

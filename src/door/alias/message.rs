@@ -3,7 +3,6 @@
 //! A message is relayed, and its sender told, only after it has been stored: what a client saw arrive is in the archive. What
 //! is refused is refused before anything is stored.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jid::Jid;
@@ -54,10 +53,8 @@ pub struct MessageServices {
     pub directory: Arc<Directory>,
     /// Names copies.
     pub ids: ArchiveIds,
-    /// How long copies are kept.
+    /// Whether and how long copies are kept.
     pub retention: Retention,
-    /// Classes that this deployment does not archive.
-    pub unarchived: BTreeSet<Class>,
     /// The time of copies.
     pub clock: Arc<dyn Clock>,
     /// The archive's writer.
@@ -104,8 +101,8 @@ impl MessageDoor {
         let own_addresses: Vec<_> = [&parties.sender, &parties.recipient].into_iter().filter_map(alias).collect();
         let message = Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
             .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
-        let class = match classify(&incoming.element) {
-            Verdict::Archive(class) => Some(class).filter(|class| !self.services.unarchived.contains(class)),
+        let class = match self.services.retention.apply(classify(&incoming.element)) {
+            Verdict::Archive(class) => Some(class),
             Verdict::Skip(reason) => {
                 self.services.metrics.skipped(reason);
                 None

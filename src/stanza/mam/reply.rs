@@ -1,50 +1,25 @@
 //! Writing what an archive answers.
 
-use super::{NS, NS_MULTIEND, field};
+use super::{NS, field};
 use crate::model::{ArchiveId, Timestamp};
 use crate::stanza::forwarded::push_forwarded;
+use crate::stanza::namespace::MULTIEND;
 use crate::stanza::rsm;
 use crate::stanza::tree::{push_attribute, push_text};
 
-/// One message of a page, in the message that brings it to the client (§4.2).
-#[derive(Debug, Clone, Copy)]
-pub struct ResultMessage<'a> {
-    /// The archive that was asked: the `from`.
-    pub from: &'a str,
-    /// The session that asked: the `to`.
-    pub to: &'a str,
-    /// The namespace to declare on the message; `None`: the stream's.
-    pub namespace: Option<&'a str>,
-    /// As the client gave it.
-    pub query_id: Option<&'a str>,
-    /// The archive id of the message.
-    pub archive_id: &'a ArchiveId,
-    /// When it was sent or received.
-    pub at: Timestamp,
-    /// The message, with its own namespace declaration.
-    pub message: &'a str,
-}
-
-impl ResultMessage<'_> {
-    /// Appends the message stanza.
-    pub fn push(&self, out: &mut String) {
-        out.reserve(self.message.len().saturating_add(512));
-        out.push_str("<message");
-        if let Some(namespace) = self.namespace {
-            push_attribute(out, "xmlns", namespace);
-        }
-        push_attribute(out, "from", self.from);
-        push_attribute(out, "to", self.to);
-        out.push_str("><result");
-        push_attribute(out, "xmlns", NS);
-        if let Some(query_id) = self.query_id {
-            push_attribute(out, "queryid", query_id);
-        }
-        push_attribute(out, "id", self.archive_id.as_str());
-        out.push('>');
-        push_forwarded(out, self.at, self.message);
-        out.push_str("</result></message>");
+/// Appends `<result/>` with one message of a page (§4.2): as the client named its query, under its id in the archive, with
+/// the time at which it was sent or received. `message` must declare its own namespace.
+pub fn push_result(out: &mut String, query_id: Option<&str>, archive_id: &ArchiveId, at: Timestamp, message: &str) {
+    out.reserve(message.len().saturating_add(256));
+    out.push_str("<result");
+    push_attribute(out, "xmlns", NS);
+    if let Some(query_id) = query_id {
+        push_attribute(out, "queryid", query_id);
     }
+    push_attribute(out, "id", archive_id.as_str());
+    out.push('>');
+    push_forwarded(out, at, message);
+    out.push_str("</result>");
 }
 
 /// What stands for a message that has expired in the middle of an archive: see the module.
@@ -53,7 +28,7 @@ pub fn expired_placeholder(from: &str, to: &str) -> String {
     push_attribute(&mut out, "from", from);
     push_attribute(&mut out, "to", to);
     out.push_str("><expired");
-    push_attribute(&mut out, "xmlns", NS_MULTIEND);
+    push_attribute(&mut out, "xmlns", MULTIEND);
     out.push_str("/></message>");
     out
 }
@@ -86,7 +61,7 @@ impl Fin {
         self.set.push(out);
         if let Some(before) = self.expired_before {
             out.push_str("<expired");
-            push_attribute(out, "xmlns", NS_MULTIEND);
+            push_attribute(out, "xmlns", MULTIEND);
             push_attribute(out, "before", &before.to_xmpp());
             out.push_str("/>");
         }

@@ -138,27 +138,16 @@ fn bad_input_gets_the_error_that_the_specification_names() {
 #[test]
 fn a_result_reads_as_the_specification_has_it() {
     let mut out = String::new();
-    ResultMessage {
-        from: "a@x",
-        to: "a@x/r",
-        namespace: None,
-        query_id: Some("<'&\">"),
-        archive_id: &id("28482-98726-73623"),
-        at: Timestamp::parse_xmpp("2010-07-10T23:08:25Z").unwrap(),
-        message: "<message xmlns='jabber:client' from='b@x/r' to='a@x'><body>hi</body></message>",
-    }
-    .push(&mut out);
-    let tree = Element::parse(out.as_bytes()).unwrap();
-    assert_eq!((tree.attribute("from"), tree.attribute("to")), (Some("a@x"), Some("a@x/r")));
+    let message = "<message xmlns='jabber:client' from='b@x/r' to='a@x'><body>hi</body></message>";
+    let at = Timestamp::parse_xmpp("2010-07-10T23:08:25Z").unwrap();
+    push_result(&mut out, Some("<'&\">"), &id("28482-98726-73623"), at, message);
     // The independent reader: xmpp-parsers' own types.
-    let root: minidom::Element = format!("<r xmlns='urn:r'>{}</r>", tree.children()[0].raw()).parse().unwrap();
-    let result = xmpp_parsers::mam::Result_::try_from(root.children().next().unwrap().clone()).unwrap();
+    let result = xmpp_parsers::mam::Result_::try_from(out.parse::<minidom::Element>().unwrap()).unwrap();
     assert_eq!((result.queryid.unwrap().0.as_str(), result.id.as_str()), ("<'&\">", "28482-98726-73623"));
     assert_eq!(result.forwarded.delay.unwrap().stamp.0.to_string(), "2010-07-10 23:08:25 +00:00");
     assert_eq!(result.forwarded.message.from.unwrap().as_str(), "b@x/r");
 
-    let from = jid::Jid::new("b@x/r").unwrap();
-    let placeholder = expired_placeholder(&from, &jid::Jid::new("a@x").unwrap());
+    let placeholder = expired_placeholder("b@x/r", "a@x");
     let tree = Element::parse(placeholder.as_bytes()).unwrap();
     assert_eq!((tree.attribute("from"), tree.children().len()), (Some("b@x/r"), 1));
 }
