@@ -79,7 +79,7 @@ async fn put(
 /// Takes every prekey out of stock that is not among `keys`; how many were still in the bundle before.
 async fn withdraw_all_but(connection: &mut SqliteConnection, place: Place, keys: &[&[u8]]) -> Result<u32, StoreError> {
     let deleted = sqlx::query(
-        "DELETE FROM prekey WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NULL
+        "DELETE FROM prekey INDEXED BY prekey_stock WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NULL
          AND key NOT IN (SELECT unhex(value) FROM json_each(?4))",
     )
     .bind(place.account)
@@ -89,7 +89,7 @@ async fn withdraw_all_but(connection: &mut SqliteConnection, place: Place, keys:
     .execute(&mut *connection)
     .await?;
     let issued = sqlx::query(
-        "UPDATE prekey SET withdrawn = true
+        "UPDATE prekey INDEXED BY prekey_issued SET withdrawn = true
          WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NOT NULL AND NOT withdrawn
          AND key NOT IN (SELECT unhex(value) FROM json_each(?4))",
     )
@@ -168,9 +168,9 @@ pub(super) async fn retract(connection: &mut SqliteConnection, place: Place) -> 
 pub(super) async fn stock(connection: &mut SqliteConnection, place: Place) -> Result<Stock, StoreError> {
     // Two counts, so that each is a scan of the few rows it counts and not of all tombstones.
     let (unissued, issued): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT count(*) FROM prekey
+        "SELECT (SELECT count(*) FROM prekey INDEXED BY prekey_stock
                  WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NULL),
-                (SELECT count(*) FROM prekey
+                (SELECT count(*) FROM prekey INDEXED BY prekey_issued
                  WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NOT NULL AND NOT withdrawn)",
     )
     .bind(place.account)
