@@ -140,8 +140,8 @@ async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
 async fn send_outcomes(mut committed: mpsc::Receiver<Committed<AcceptedMessage>>, outbox: Outbox) {
     while let Some(message) = committed.recv().await {
         for stanza in AcceptedMessage::outcome(message) {
-            if outbox.send(Bytes::from(stanza)).await.is_err() {
-                tracing::debug!("the link is closed; a stored message is not relayed, the archive has it");
+            if let Err(error) = outbox.send(Bytes::from(stanza)).await {
+                tracing::debug!(%error, "a stored message is not relayed, the archive has it");
             }
         }
     }
