@@ -30,5 +30,6 @@ pub mod door;
 pub mod link;
 pub mod model;
 pub mod ops;
+pub mod serve;
 pub mod stanza;
 pub mod store;

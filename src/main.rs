@@ -1,2 +1,98 @@
-//! The `multiend` program.
-fn main() {}
+//! The `multiend` program: reads the command line and the configuration, then runs one command.
+//!
+//! Exit status: 0, done; 1, it failed; 2, the command line or the configuration is wrong.
+
+mod cli;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use multiend::config::{self, Config, Loaded};
+use multiend::{ops, serve, store};
+use tracing::warn;
+
+use crate::cli::{AdminCommand, Cli, Command};
+
+/// Exit status for a wrong configuration; the same that the command line's parser has for a wrong command line.
+const WRONG_CONFIG: u8 = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(config) => with_config(&config.path(), |loaded| run(serve_until_stopped(loaded))),
+        Command::CheckConfig(config) => with_config(&config.path(), |loaded| show_config(&loaded)),
+        Command::Migrate(config) => with_config(&config.path(), |loaded| run(migrate(loaded.config))),
+        Command::Admin(AdminCommand::Stats(config)) => with_config(&config.path(), |loaded| run(stats(loaded.config))),
+    }
+}
+
+fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Result<(), Box<dyn Error>>) -> ExitCode {
+    let loaded = match config::load(path, variables()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(WRONG_CONFIG);
+        }
+    };
+    match command(loaded) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("multiend: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The environment, as far as it is text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn run(command: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+fn show_config(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    println!("{}", loaded.config);
+    Ok(())
+}
+
+async fn serve_until_stopped(loaded: Loaded) -> Result<(), Box<dyn Error>> {
+    ops::logging::start(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    loaded.config.database.create_directory()?;
+    Ok(serve::run(loaded.config).await?)
+}
+
+async fn migrate(config: Config) -> Result<(), Box<dyn Error>> {
+    config.database.create_directory()?;
+    Ok(store::migrate(config.database.expose()).await?)
+}
+
+async fn stats(config: Config) -> Result<(), Box<dyn Error>> {
+    let store = store::open(config.database.expose(), 1).await?;
+    let directory = store.directory_totals().await?;
+    let archive = store.archive_totals().await?;
+    let totals = serde_json::json!({
+        "directory": {
+            "bundles": directory.bundles,
+            "issued": directory.issued,
+            "last_resort": directory.last_resort,
+            "issued_twice": directory.issued_twice,
+        },
+        "archive": {
+            "copies": archive.copies,
+            "placeholders": archive.placeholders,
+            "bodies": archive.bodies,
+            "body_bytes": archive.body_bytes,
+        },
+    });
+    println!("{totals}");
+    Ok(())
+}

@@ -1,1 +1,3 @@
 //! Long-running work for operators: purge.
+
+pub mod purge;

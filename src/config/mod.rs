@@ -1,1 +1,25 @@
-//! Configuration.
+//! The configuration: `multiend.toml`, overridden key by key from the environment, with secrets also from files.
+//!
+//! Everything is checked here, once: what leaves this module is valid, and the layers that get it check nothing again.
+//! What is wrong is reported with the key and, where it stands in the file, the line, and never with the value: it might
+//! be a secret. `docs/multiend.example.toml` shows every key with its default.
+
+mod environment;
+mod load;
+mod position;
+mod problem;
+mod sections;
+mod settings;
+mod values;
+
+pub use load::{Loaded, load};
+pub use problem::{ConfigError, Problem};
+pub use sections::{
+    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogFormat, LogSettings,
+    RetentionSettings,
+};
+pub use settings::Config;
+pub use values::{DatabaseUrl, LogLevel, Retention, ServerAddress};
+
+#[cfg(test)]
+mod tests;

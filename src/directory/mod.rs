@@ -1,1 +1,79 @@
-//! The rules of the directory.
+//! The rules of the directory: who may read and write device lists and bundles, what is accepted, and what is handed out
+//! (DESIGN: "Directory: what must always hold").
+//!
+//! Knows no XML and no SQL. What must be atomic is asked of the store as one operation; this layer never reads, decides and
+//! writes in separate steps.
+
+mod bundle;
+mod device_list;
+mod metrics;
+mod session;
+mod subscription;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use bundle::BundleItem;
+pub use device_list::ListChange;
+pub use metrics::DirectoryMetrics;
+
+use crate::model::{Clock, Owner, Requester, SessionJid};
+use crate::store::{SharedStore, StoreError};
+
+/// What an operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Most devices that an owner may list per protocol.
+    pub max_devices: usize,
+    /// How long a requester that asks again gets the same prekey.
+    pub repeat_window: Duration,
+    /// Most subscriptions to one node.
+    pub max_subscriptions: u32,
+}
+
+/// Why the directory refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Only a session of the owner may do this.
+    #[error("only the account itself may change its devices and bundles")]
+    NotTheOwner,
+    /// No device list, no bundle, or no prekey that may be given.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// The signed prekey is not signed by the identity key.
+    #[error("the signature of the signed prekey is wrong: {0}")]
+    Signature(#[from] multiend_crypto::signature::SignatureError),
+    /// The list would be too long.
+    #[error("an account may list at most {0} devices per protocol; remove one first")]
+    TooManyDevices(usize),
+    /// The node has as many subscribers as it may have.
+    #[error("this node has as many subscribers as it may have")]
+    TooManySubscribers,
+    /// There was no such subscription.
+    #[error("not subscribed")]
+    NotSubscribed,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The directory of every owner.
+pub struct Directory {
+    store: SharedStore,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    metrics: DirectoryMetrics,
+    known_sessions: session::KnownSessions,
+}
+
+impl Directory {
+    /// A directory on a store.
+    pub fn new(store: SharedStore, clock: Arc<dyn Clock>, settings: Settings, metrics: DirectoryMetrics) -> Self {
+        Self { store, clock, settings, metrics, known_sessions: session::KnownSessions::default() }
+    }
+
+    /// The session that writes, which must be one of the owner's.
+    fn writer(owner: &Owner, requester: &Requester) -> Result<SessionJid, DirectoryError> {
+        requester.session().filter(|_| requester.is(owner)).ok_or(DirectoryError::NotTheOwner)
+    }
+}

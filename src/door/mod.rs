@@ -1,1 +1,11 @@
-//! Doors: how a request reaches us and names its owner.
+//! Doors: how a request reaches us and names its owner (DESIGN: "Doors").
+//!
+//! Every door parses into one [`request::Request`], and one [`service::Service`] answers; nothing behind a door knows which
+//! one it was. Nothing here decides a rule of the directory or the archive.
+
+pub mod alias;
+mod archive;
+mod directory;
+pub mod dispatch;
+pub mod request;
+pub mod service;

@@ -1,1 +1,8 @@
-//! Metrics, health and logging.
+//! What an operator sees of the running program: logs, metrics, health, and how it stops. No label, line or answer here
+//! ever holds a JID, a key, a secret or the text of a message.
+
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod readiness;
+pub mod shutdown;

@@ -1,1 +1,25 @@
-//! Typed payloads, one file per XEP.
+//! Typed payloads, one file per XEP, over bounded raw slices.
+//!
+//! Reading goes through [`tree`], which keeps the bytes; what must stay opaque is never rebuilt from a parsed form. Nothing
+//! here knows who may do what: that is for the doors and the rules behind them.
+
+pub mod bundle;
+pub mod cut;
+pub mod data_form;
+pub mod delay;
+pub mod device_list;
+pub mod disco;
+pub mod ephemeral;
+pub mod error;
+pub mod forwarded;
+pub mod hints;
+pub mod incoming;
+pub mod jid_escaping;
+pub mod mam;
+pub mod message;
+pub mod namespace;
+pub mod omemo;
+pub mod pubsub;
+pub mod rsm;
+pub mod stanza_id;
+pub mod tree;

@@ -198,6 +198,10 @@ pub trait DirectoryStore: Send + Sync {
     /// Hands out one prekey (invariants 1 to 4), durably before it returns.
     async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<ClaimOutcome, StoreError>;
 
+    /// Deletes at most `limit` of what is remembered for the repeat window of claims made before `before`: how many. Tombstones
+    /// stay. To be called now and then with a moment further back than any window.
+    async fn forget_claims(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
+
     /// A device's stock; zero for a device without a bundle.
     async fn stock(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<Stock, StoreError>;
 

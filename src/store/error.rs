@@ -1,6 +1,9 @@
 //! What can go wrong in a database, sorted by what a caller can do about it.
 
-/// A failed store operation. Nothing of it was stored.
+use std::borrow::Cow;
+
+/// A failed store operation. Nothing of it was stored, unless the connection broke while the database was committing: then
+/// it may have been. Every operation may be called again in the same way after an error.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database is away, full, or too busy: the same call may work later.
@@ -19,10 +22,86 @@ pub enum StoreError {
     /// A migration failed.
     #[error("migration failed: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
+    /// The file of the database cannot be made or read.
+    #[error("cannot use the database file {path}: {error}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why not.
+        #[source]
+        error: std::io::Error,
+    },
     /// A row holds what no version of this program writes.
     #[error("the database holds a value that makes no sense: {0}")]
     Corrupt(&'static str),
+    /// A number left the range that a column has.
+    #[error("a number is too large to be stored: {0}")]
+    Range(&'static str),
+    /// The system gave no randomness.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The metrics of the store could not be made.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// Any other database error: a fault in this program or in its statements.
     #[error("database error: {0}")]
     Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            E::Database(database) if database.code().is_some_and(is_passing) => Self::Unavailable(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the transaction lost against another one and should be run again at once.
+    pub(super) fn is_conflict(&self) -> bool {
+        match self {
+            Self::Unavailable(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01"))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error code names a state that passes: for PostgreSQL (five characters) by the classes of its manual's
+/// appendix A, for SQLite (a number) by the primary result code in the low byte.
+fn is_passing(code: Cow<'_, str>) -> bool {
+    const POSTGRES: [&str; 6] = ["08", "40", "53", "55", "57", "58"];
+    const SQLITE_BUSY: u32 = 5;
+    const SQLITE_LOCKED: u32 = 6;
+    const SQLITE_IOERR: u32 = 10;
+    const SQLITE_FULL: u32 = 13;
+    const SQLITE_CANTOPEN: u32 = 14;
+    if code.len() == 5 {
+        // Also 28000 and 28P01: who may log in is the operator's to mend while the program waits.
+        return code.get(..2).is_some_and(|class| POSTGRES.contains(&class) || class == "28");
+    }
+    code.parse::<u32>().is_ok_and(|code| {
+        matches!(code & 0xff, SQLITE_BUSY | SQLITE_LOCKED | SQLITE_IOERR | SQLITE_FULL | SQLITE_CANTOPEN)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passing;
+
+    #[test]
+    fn what_passes_is_told_from_what_is_a_fault() {
+        for code in ["40001", "40P01", "53300", "57P01", "57014", "08006", "5", "517", "13", "28P01"] {
+            assert!(is_passing(code.into()), "{code}");
+        }
+        for code in ["23505", "42P01", "42601", "1", "19", "2067"] {
+            assert!(!is_passing(code.into()), "{code}");
+        }
+    }
 }

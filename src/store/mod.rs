@@ -4,11 +4,19 @@
 //! All SQL of the server lives below this module. Every operation that touches more than one row is one transaction;
 //! what an operation returns is durable when it returns. Nothing here knows XML.
 
+mod append_plan;
 mod archive;
+mod archive_id_secret;
+mod columns;
 mod directory;
 mod error;
+mod list_merge;
+mod metrics;
+mod paging;
 pub mod postgres;
+mod schema;
 pub mod sqlite;
+mod transaction;
 
 use std::sync::Arc;
 
@@ -17,10 +25,37 @@ pub use directory::{
     BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
 };
 pub use error::StoreError;
+pub use metrics::StoreMetrics;
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore {}
-impl<T: DirectoryStore + ArchiveStore> Store for T {}
+pub trait Store: DirectoryStore + ArchiveStore {
+    /// What the store measures of itself, to be registered once.
+    fn metrics(&self) -> &StoreMetrics;
+}
 
 /// The handle that services share.
 pub type SharedStore = Arc<dyn Store>;
+
+/// Sessions of one owner and protocol that are remembered, for what they saw of the device list and for which device they
+/// are. Resources are chosen by clients, often at random: the ones longest unchanged are forgotten.
+const SESSIONS_REMEMBERED: i64 = 100;
+
+/// Opens the database behind a URL (`postgres://…` or `sqlite:PATH`) without migrating it. Refuses one whose schema is
+/// older or newer than this program knows.
+pub async fn open(url: &str, pool_size: u32) -> Result<SharedStore, StoreError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(Arc::new(postgres::PostgresStore::open(url, pool_size).await?))
+    } else {
+        let _ = sqlite::SqliteStore::open(url).await?;
+        Err(StoreError::Random)
+    }
+}
+
+/// Brings the database behind a URL to the schema that this program knows. Safe to run twice, and by two at once.
+pub async fn migrate(url: &str) -> Result<(), StoreError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        postgres::migrate(url).await
+    } else {
+        sqlite::migrate(url).await
+    }
+}

@@ -1,1 +1,152 @@
-//! The store on PostgreSQL.
+//! The store on PostgreSQL: for several instances at once, and for large archives.
+//!
+//! Every write is one transaction at READ COMMITTED whose rules rest on row locks, never on the isolation level. The order
+//! of locks that rules out deadlocks is: accounts by JID, then rows of the directory, then prekeys. A claim takes no lock
+//! on the account, so that claims of different requesters never wait for each other.
+
+mod account;
+mod append;
+mod archive;
+mod bundle;
+mod claim;
+mod device_list;
+mod directory;
+mod page;
+mod purge;
+mod session;
+mod subscription;
+
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Postgres};
+use tracing::debug;
+
+use super::transaction::{RETRIES, Tx, pause};
+use super::{Store, StoreError, StoreMetrics, schema};
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
+
+/// How long an operation waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Set on every connection. A claim and an append are durable when they are acknowledged, whatever the server's default;
+/// no statement and no transaction of an instance that hangs holds up the others for long.
+const SETTINGS: [(&str, &str); 3] =
+    [("synchronous_commit", "on"), ("statement_timeout", "30s"), ("idle_in_transaction_session_timeout", "60s")];
+
+/// A pool of connections to one database.
+pub struct PostgresStore {
+    pool: PgPool,
+    metrics: StoreMetrics,
+}
+
+impl PostgresStore {
+    /// Connects with at most `pool_size` connections, and checks the schema.
+    pub async fn open(url: &str, pool_size: u32) -> Result<Self, StoreError> {
+        let options = connect_options(url)?.options(SETTINGS);
+        let pool = PgPoolOptions::new()
+            .max_connections(pool_size.max(1))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        schema::check(applied(&pool).await?, &MIGRATOR)?;
+        Ok(Self { pool, metrics: StoreMetrics::new()? })
+    }
+
+    /// Runs a transaction; again if it lost against another one.
+    async fn transaction<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
+    where
+        F: Fn(Tx<Postgres>) -> W,
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        self.run(operation, "BEGIN ISOLATION LEVEL READ COMMITTED", work).await
+    }
+
+    /// Reads with several statements that see one state of the database.
+    async fn snapshot<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
+    where
+        F: Fn(Tx<Postgres>) -> W,
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        self.run(operation, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", work).await
+    }
+
+    /// Runs statements each of which stands for itself.
+    async fn each<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(PoolConnection<Postgres>) -> W,
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        let started = Instant::now();
+        let result = async {
+            let connection = self.pool.acquire().await?;
+            self.metrics.waited_for_connection(started.elapsed());
+            work(connection).await
+        }
+        .await;
+        self.metrics.ended(operation, started.elapsed(), result.is_err());
+        result
+    }
+
+    async fn run<T, F, W>(&self, operation: &'static str, begin: &'static str, work: F) -> Result<T, StoreError>
+    where
+        F: Fn(Tx<Postgres>) -> W,
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        let started = Instant::now();
+        let attempt = async || {
+            let waiting = Instant::now();
+            let transaction = self.pool.begin_with(begin).await?;
+            self.metrics.waited_for_connection(waiting.elapsed());
+            work(Tx::new(transaction)).await
+        };
+        let mut retries = 0;
+        let result = loop {
+            match attempt().await {
+                Err(error) if error.is_conflict() && retries < RETRIES => {
+                    retries = retries.saturating_add(1);
+                    self.metrics.retried(operation);
+                    debug!(operation, retries, "the transaction lost against another one and is run again");
+                    tokio::time::sleep(pause(retries)).await;
+                }
+                result => break result,
+            }
+        };
+        self.metrics.ended(operation, started.elapsed(), result.is_err());
+        result
+    }
+}
+
+impl Store for PostgresStore {
+    fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+}
+
+/// Brings the schema up to date, under a lock that makes two programs do so one after the other.
+pub(super) async fn migrate(url: &str) -> Result<(), StoreError> {
+    let mut connection = connect_options(url)?.connect().await?;
+    MIGRATOR.run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Parses the URL. Neither the options nor the URL are ever printed: they hold the password.
+fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    Ok(PgConnectOptions::from_str(url)?.application_name("multiend").disable_statement_logging())
+}
+
+/// The newest migration applied, 0 if none.
+async fn applied(pool: &PgPool) -> Result<i64, StoreError> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
+    if !exists {
+        return Ok(0);
+    }
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?;
+    Ok(newest.unwrap_or(0))
+}

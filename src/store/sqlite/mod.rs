@@ -1,1 +1,153 @@
-//! The store on SQLite.
+//! The store on SQLite: the embedded default, for one machine.
+//!
+//! One connection writes, in transactions that take the write lock at once, so that a transaction never fails half-way for
+//! want of it; further connections read beside it (WAL). Other programs on the same file, such as an operator's command,
+//! are waited for. A commit reaches the disk before it is acknowledged (`synchronous = FULL`).
+
+mod account;
+mod append;
+mod archive;
+mod bundle;
+mod claim;
+mod device_list;
+mod directory;
+mod file;
+mod page;
+mod purge;
+mod session;
+mod subscription;
+
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Sqlite};
+
+use super::transaction::Tx;
+use super::{Store, StoreError, StoreMetrics, schema};
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
+
+/// How long an operation waits for another program's write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an operation waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that read beside the one that writes.
+const READERS: u32 = 4;
+
+/// One writer and a few readers on one file.
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    metrics: StoreMetrics,
+}
+
+impl SqliteStore {
+    /// Opens the file behind `sqlite:PATH`, and checks the schema.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let path = file::path(url)?;
+        if !path.exists() {
+            schema::check(0, &MIGRATOR)?;
+        }
+        let options = connect_options(path);
+        let pool = |connections| {
+            // Idle connections are kept: opening one anew costs more than holding it.
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+        };
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let mut connection = writer.acquire().await?;
+        schema::check(applied(&mut connection).await?, &MIGRATOR)?;
+        drop(connection);
+        let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await?;
+        Ok(Self { writer, readers, metrics: StoreMetrics::new()? })
+    }
+
+    /// Runs a transaction that writes.
+    async fn transaction<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(Tx<Sqlite>) -> W,
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        self.run(operation, &self.writer, "BEGIN IMMEDIATE", work).await
+    }
+
+    /// Reads with one or more statements that see one state of the database.
+    async fn snapshot<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(Tx<Sqlite>) -> W,
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        self.run(operation, &self.readers, "BEGIN DEFERRED", work).await
+    }
+
+    async fn run<T, F, W>(
+        &self,
+        operation: &'static str,
+        pool: &SqlitePool,
+        begin: &'static str,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        F: FnOnce(Tx<Sqlite>) -> W,
+        W: Future<Output = Result<T, StoreError>>,
+    {
+        let started = Instant::now();
+        let result = async {
+            let transaction = pool.begin_with(begin).await?;
+            self.metrics.waited_for_connection(started.elapsed());
+            work(Tx::new(transaction)).await
+        }
+        .await;
+        self.metrics.ended(operation, started.elapsed(), result.is_err());
+        result
+    }
+}
+
+impl Store for SqliteStore {
+    fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+}
+
+/// Makes the file if there is none, readable by its owner only, and brings the schema up to date.
+pub(super) async fn migrate(url: &str) -> Result<(), StoreError> {
+    let path = file::path(url)?;
+    file::create(path)?;
+    let mut connection = connect_options(path).connect().await?;
+    // One transaction around all, since SQLite has no lock to keep two programs from migrating at once.
+    let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;
+    MIGRATOR.run(&mut *transaction).await?;
+    transaction.commit().await?;
+    connection.close().await?;
+    Ok(())
+}
+
+fn connect_options(path: &std::path::Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging()
+}
+
+/// The newest migration applied, 0 if none.
+async fn applied(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let exists: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
+        .fetch_one(&mut *connection)
+        .await?;
+    if exists == 0 {
+        return Ok(0);
+    }
+    let newest: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await?;
+    Ok(newest.unwrap_or(0))
+}

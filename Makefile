@@ -1,0 +1,49 @@
+# `make help` lists what there is. Nothing needs to be prepared: what is missing is installed by scripts/install-needs.
+
+# sqlite or postgres: the database of `make demo`.
+DATABASE ?= sqlite
+# Not empty: `make demo` leaves everything running and prints the addresses.
+KEEP ?=
+# How long `make fuzz` runs each target.
+FUZZ_SECONDS ?= 60
+# Tests with servers of their own are heavy, and waiting tests are not: as many threads as cores, within reason.
+RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? 4 : cores)))
+export RUST_TEST_THREADS
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fmt-check clippy unit bench fuzz
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## The whole job between four devices, on a private Prosody (DATABASE=postgres, KEEP=1)
+	@scripts/install-needs cc prosody $(if $(filter postgres,$(DATABASE)),postgresql)
+	cargo build --locked -p multiend -p multiend-client --bins --examples
+	@cargo run --locked --quiet -p multiend-client --example demo -- --database $(DATABASE) $(if $(KEEP),--keep)
+
+test: fmt-check clippy unit ## Everything that must hold before a change is merged
+	@echo 'make test: all is well'
+
+fmt-check: ## Formatting
+	@scripts/install-needs rust-tools
+	cargo fmt --all --check
+
+clippy: ## Lints
+	@scripts/install-needs cc rust-tools
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+unit: ## All tests: unit, property, contract, end-to-end, documentation
+	@scripts/install-needs cc prosody postgresql ejabberd
+	cargo test --locked --workspace --all-targets
+	cargo test --locked --workspace --doc
+
+bench: ## Benchmarks; figures go to target/bench
+	@scripts/install-needs cc prosody postgresql python3
+	cargo bench --locked --workspace
+	@scripts/bench-table
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS=60
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@cd fuzz && for target in fuzz_targets/*.rs; do \
+		cargo +nightly fuzz run "$$(basename "$$target" .rs)" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done

@@ -1,0 +1,278 @@
+//! What the archive counts. No label ever holds an address, an id or a key; all series are there from the start.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
+};
+
+use super::classify::SkipReason;
+use crate::model::{Class, Timestamp};
+use crate::store::{Appended, Purged};
+
+/// How a query ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryOutcome {
+    /// A page, a count, the ends.
+    Answered,
+    /// Somebody asked for the archive of another.
+    Forbidden,
+    /// The query names an id that is not in the archive.
+    UnknownId,
+    /// The query makes no sense or asks for what there is not.
+    Refused,
+    /// The database was away.
+    Unavailable,
+    /// The database failed.
+    Failed,
+}
+
+impl QueryOutcome {
+    const ALL: [Self; 6] =
+        [Self::Answered, Self::Forbidden, Self::UnknownId, Self::Refused, Self::Unavailable, Self::Failed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Forbidden => "forbidden",
+            Self::UnknownId => "unknown-id",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The counters of the archive, `multiend_archive_*`.
+#[derive(Debug, Clone)]
+pub struct ArchiveMetrics {
+    copies: IntCounterVec,
+    skipped: IntCounterVec,
+    batch_messages: Histogram,
+    append_seconds: Histogram,
+    append_retries: IntCounter,
+    queue_messages: IntGauge,
+    queries: IntCounterVec,
+    query_seconds: HistogramVec,
+    page_copies: Histogram,
+    page_bytes: Histogram,
+    trimmed_bytes: IntCounter,
+    not_for_viewer: IntCounter,
+    purged: IntCounterVec,
+    purge_failures: IntCounter,
+    purge_backlog: IntGauge,
+    purge_lag_seconds: IntGauge,
+}
+
+const STORED: &str = "stored";
+const DUPLICATE: &str = "duplicate";
+const REJECTED: &str = "rejected";
+
+impl ArchiveMetrics {
+    /// Makes the counters and registers them. Fails if they are registered there already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let seconds = exponential_buckets(0.000_5, 2.0, 15)?;
+        let counts = exponential_buckets(1.0, 2.0, 12)?;
+        let bytes = exponential_buckets(1_024.0, 2.0, 12)?;
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
+        };
+        let this = Self {
+            copies: IntCounterVec::new(
+                Opts::new(
+                    "multiend_archive_copies_total",
+                    "Copies brought to the archive, by class and what became of them",
+                ),
+                &["class", "result"],
+            )?,
+            skipped: IntCounterVec::new(
+                Opts::new("multiend_archive_skipped_total", "Messages that no archive keeps, by reason"),
+                &["reason"],
+            )?,
+            batch_messages: histogram(
+                "multiend_archive_batch_messages",
+                "Messages stored in one transaction",
+                &counts,
+            )?,
+            append_seconds: histogram("multiend_archive_append_seconds", "Time of one storing transaction", &seconds)?,
+            append_retries: IntCounter::new(
+                "multiend_archive_append_retries_total",
+                "Times that storing was put off because the database was away",
+            )?,
+            queue_messages: IntGauge::new("multiend_archive_queue_messages", "Messages accepted and not yet stored")?,
+            queries: IntCounterVec::new(
+                Opts::new("multiend_archive_queries_total", "Queries, by how they ended"),
+                &["outcome"],
+            )?,
+            query_seconds: HistogramVec::new(
+                HistogramOpts::new("multiend_archive_query_seconds", "Time to answer a query").buckets(seconds.clone()),
+                &["kind"],
+            )?,
+            page_copies: histogram("multiend_archive_page_copies", "Messages in a page", &counts)?,
+            page_bytes: histogram(
+                "multiend_archive_page_bytes",
+                "Bytes of messages in a page, after trimming",
+                &bytes,
+            )?,
+            trimmed_bytes: IntCounter::new(
+                "multiend_archive_trimmed_bytes_total",
+                "Bytes of headers for other devices that were left out of answers",
+            )?,
+            not_for_viewer: IntCounter::new(
+                "multiend_archive_not_for_viewer_total",
+                "Encrypted messages given to a device for which they have no header",
+            )?,
+            purged: IntCounterVec::new(
+                Opts::new("multiend_archive_purged_total", "What the purge removed"),
+                &["what"],
+            )?,
+            purge_failures: IntCounter::new("multiend_archive_purge_failures_total", "Purge runs that failed")?,
+            purge_backlog: IntGauge::new("multiend_archive_purge_backlog", "Expired copies still to be purged")?,
+            purge_lag_seconds: IntGauge::new(
+                "multiend_archive_purge_lag_seconds",
+                "Since when the oldest of the expired copies waits to be purged",
+            )?,
+        };
+        this.start_at_zero();
+        registry.register(Box::new(this.copies.clone()))?;
+        registry.register(Box::new(this.skipped.clone()))?;
+        registry.register(Box::new(this.batch_messages.clone()))?;
+        registry.register(Box::new(this.append_seconds.clone()))?;
+        registry.register(Box::new(this.append_retries.clone()))?;
+        registry.register(Box::new(this.queue_messages.clone()))?;
+        registry.register(Box::new(this.queries.clone()))?;
+        registry.register(Box::new(this.query_seconds.clone()))?;
+        registry.register(Box::new(this.page_copies.clone()))?;
+        registry.register(Box::new(this.page_bytes.clone()))?;
+        registry.register(Box::new(this.trimmed_bytes.clone()))?;
+        registry.register(Box::new(this.not_for_viewer.clone()))?;
+        registry.register(Box::new(this.purged.clone()))?;
+        registry.register(Box::new(this.purge_failures.clone()))?;
+        registry.register(Box::new(this.purge_backlog.clone()))?;
+        registry.register(Box::new(this.purge_lag_seconds.clone()))?;
+        Ok(this)
+    }
+
+    fn start_at_zero(&self) {
+        for class in Class::ALL {
+            for result in [STORED, DUPLICATE, REJECTED] {
+                self.copies.with_label_values(&[class.name(), result]);
+            }
+        }
+        for reason in SkipReason::ALL {
+            self.skipped.with_label_values(&[reason.name()]);
+        }
+        for outcome in QueryOutcome::ALL {
+            self.queries.with_label_values(&[outcome.name()]);
+        }
+        for kind in ["page", "count", "metadata"] {
+            self.query_seconds.with_label_values(&[kind]);
+        }
+        for what in ["expired", "trimmed", "bodies"] {
+            self.purged.with_label_values(&[what]);
+        }
+    }
+
+    /// A message that no archive keeps. To be called by who decides on [`super::classify`]'s word.
+    pub fn skipped(&self, reason: SkipReason) {
+        self.skipped.with_label_values(&[reason.name()]).inc();
+    }
+
+    pub(super) fn appended(&self, class: Class, appended: &[Appended]) {
+        for copy in appended {
+            let result = match copy {
+                Appended::Stored(_) => STORED,
+                Appended::Duplicate => DUPLICATE,
+            };
+            self.copies.with_label_values(&[class.name(), result]).inc();
+        }
+    }
+
+    pub(super) fn rejected(&self, class: Class, copies: usize) {
+        self.copies.with_label_values(&[class.name(), REJECTED]).inc_by(u64::try_from(copies).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn batch(&self, messages: usize, took: Duration) {
+        self.batch_messages.observe(as_f64(messages));
+        self.append_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn append_retry(&self) {
+        self.append_retries.inc();
+    }
+
+    pub(super) fn queued(&self) {
+        self.queue_messages.inc();
+    }
+
+    pub(super) fn done(&self, messages: usize) {
+        self.queue_messages.sub(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn query(&self, kind: &str, outcome: QueryOutcome, took: Duration) {
+        self.queries.with_label_values(&[outcome.name()]).inc();
+        self.query_seconds.with_label_values(&[kind]).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn page(&self, copies: usize, bytes: usize) {
+        self.page_copies.observe(as_f64(copies));
+        self.page_bytes.observe(as_f64(bytes));
+    }
+
+    pub(super) fn trimmed(&self, bytes: usize, not_for_viewer: bool) {
+        self.trimmed_bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if not_for_viewer {
+            self.not_for_viewer.inc();
+        }
+    }
+
+    /// What one purge step did.
+    pub fn purged(&self, purged: Purged) {
+        for (what, number) in [("expired", purged.expired), ("trimmed", purged.trimmed), ("bodies", purged.bodies)] {
+            self.purged.with_label_values(&[what]).inc_by(number);
+        }
+    }
+
+    /// A purge run that failed.
+    pub fn purge_failed(&self) {
+        self.purge_failures.inc();
+    }
+
+    /// How much there is still to purge, and since when the oldest of it.
+    pub fn purge_backlog(&self, copies: u64, oldest: Option<Timestamp>, now: Timestamp) {
+        self.purge_backlog.set(i64::try_from(copies).unwrap_or(i64::MAX));
+        let lag = oldest.map_or(0, |oldest| now.since(oldest).as_secs());
+        self.purge_lag_seconds.set(i64::try_from(lag).unwrap_or(i64::MAX));
+    }
+
+    /// Bytes trimmed since the start.
+    pub fn trimmed_bytes(&self) -> u64 {
+        self.trimmed_bytes.get()
+    }
+}
+
+fn as_f64(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::from(u32::MAX), f64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_is_there_from_the_start() {
+        let registry = Registry::new();
+        ArchiveMetrics::register(&registry).unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for series in [
+            "multiend_archive_copies_total{class=\"key-transport\",result=\"duplicate\"} 0",
+            "multiend_archive_skipped_total{reason=\"no-content\"} 0",
+            "multiend_archive_queries_total{outcome=\"forbidden\"} 0",
+            "multiend_archive_trimmed_bytes_total 0",
+            "multiend_archive_purged_total{what=\"bodies\"} 0",
+        ] {
+            assert!(text.contains(series), "{series} in {text}");
+        }
+        assert!(ArchiveMetrics::register(&registry).is_err());
+    }
+}

@@ -1,0 +1,251 @@
+//! Answering queries (XEP-0313): access, page sizes, and the view of the device that asks.
+//!
+//! An archive answers its owner only (invariant 6). What a page may hold is bounded in messages and in bytes, whatever was
+//! asked for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use jid::{BareJid, Jid};
+
+use super::metrics::{ArchiveMetrics, QueryOutcome};
+use super::view::Viewer;
+use crate::model::{ArchiveId, Class, Clock, Direction, Owner, Protocol, Requester, StoredCopy, Timestamp};
+use crate::stanza::mam::{Ends, Fin, Query, RequestError};
+use crate::stanza::rsm;
+use crate::store::{Edge, Filter, Page, PageQuery, SharedStore, StoreError};
+
+/// How large a page may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimits {
+    /// Messages in a page if the query says nothing.
+    pub default: u32,
+    /// Most messages in a page, whatever the query says.
+    pub max: u32,
+    /// Most bytes of message bodies in a page; one message is given even if it alone is larger.
+    pub max_bytes: usize,
+}
+
+impl Default for PageLimits {
+    fn default() -> Self {
+        Self { default: 50, max: 250, max_bytes: 256 * 1_024 }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The archive belongs to somebody else.
+    #[error("an archive can be read by its owner only")]
+    Forbidden,
+    /// An id that the query names is not in the archive.
+    #[error("no message with the id {0} is in the archive")]
+    UnknownId(ArchiveId),
+    /// A pubsub node: only messages are archived here.
+    #[error("there is no archive for this node")]
+    UnknownNode,
+    /// The request itself cannot be answered.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The database is away; the same query may be answered later.
+    #[error("the archive cannot be read now, try again later")]
+    Unavailable(#[source] StoreError),
+    /// The database failed.
+    #[error("the archive could not be read")]
+    Failed(#[source] StoreError),
+}
+
+impl QueryError {
+    fn outcome(&self) -> QueryOutcome {
+        match self {
+            Self::Forbidden => QueryOutcome::Forbidden,
+            Self::UnknownId(_) => QueryOutcome::UnknownId,
+            Self::UnknownNode | Self::Request(_) => QueryOutcome::Refused,
+            Self::Unavailable(_) => QueryOutcome::Unavailable,
+            Self::Failed(_) => QueryOutcome::Failed,
+        }
+    }
+}
+
+impl From<StoreError> for QueryError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::Unavailable(error),
+            other => Self::Failed(other),
+        }
+    }
+}
+
+/// One message of a page.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its id in this archive.
+    pub archive_id: ArchiveId,
+    /// When it was sent or received.
+    pub at: Timestamp,
+    /// Who sent it.
+    pub from: Jid,
+    /// For whom it was.
+    pub to: Jid,
+    /// Its body bytes as the asking device sees them; `None`: it has expired or was taken out.
+    pub body: Option<Bytes>,
+}
+
+impl std::fmt::Debug for Item {
+    /// Leaves the body out: message content is never logged.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Item").field("archive_id", &self.archive_id).finish_non_exhaustive()
+    }
+}
+
+/// A page, to be sent in this order, and its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The messages; newest first if the query wanted the page flipped.
+    pub items: Vec<Item>,
+    /// What the IQ result says.
+    pub fin: Fin,
+}
+
+/// The reading side of all archives.
+#[derive(Clone)]
+pub struct Archive {
+    store: SharedStore,
+    limits: PageLimits,
+    clock: Arc<dyn Clock>,
+    metrics: ArchiveMetrics,
+}
+
+impl Archive {
+    /// On this store, with these limits.
+    pub fn new(store: SharedStore, limits: PageLimits, clock: Arc<dyn Clock>, metrics: ArchiveMetrics) -> Self {
+        Self { store, limits, clock, metrics }
+    }
+
+    /// Answers a query.
+    pub async fn query(&self, owner: &Owner, requester: &Requester, query: &Query) -> Result<Answer, QueryError> {
+        let started = Instant::now();
+        let kind = if query.max == Some(0) { "count" } else { "page" };
+        let answer = async {
+            admit(owner, requester)?;
+            if query.node.is_some() {
+                return Err(QueryError::UnknownNode);
+            }
+            match query.max {
+                Some(0) => self.count(owner, query).await,
+                max => self.page(owner, requester, query, max.unwrap_or(self.limits.default)).await,
+            }
+        }
+        .await;
+        self.note(kind, started, answer.as_ref().err());
+        answer
+    }
+
+    /// The ends of an archive; `None` if it is empty (XEP-0313 §5).
+    pub async fn metadata(&self, owner: &Owner, requester: &Requester) -> Result<Option<Ends>, QueryError> {
+        let started = Instant::now();
+        let ends = async {
+            admit(owner, requester)?;
+            let ends = self.store.ends(owner, self.clock.now()).await?;
+            let end = |copy: StoredCopy| (copy.archive_id, copy.at);
+            Ok(ends.map(|(oldest, newest)| Ends { oldest: end(oldest), newest: end(newest) }))
+        }
+        .await;
+        self.note("metadata", started, ends.as_ref().err());
+        ends
+    }
+
+    fn note(&self, kind: &str, started: Instant, error: Option<&QueryError>) {
+        if let Some(QueryError::Unavailable(cause) | QueryError::Failed(cause)) = error {
+            tracing::error!(%cause, "an archive could not be read");
+        }
+        self.metrics.query(kind, error.map_or(QueryOutcome::Answered, QueryError::outcome), started.elapsed());
+    }
+
+    /// How many messages match (XEP-0059 §2.7).
+    async fn count(&self, owner: &Owner, query: &Query) -> Result<Answer, QueryError> {
+        let now = self.clock.now();
+        // The count itself does not say whether an id that the query names is there.
+        let probe = self.page_query(owner, &query.filter, Edge::First, 1);
+        if let Page::UnknownId(id) = self.store.page(&probe, now).await? {
+            return Err(QueryError::UnknownId(id));
+        }
+        let count = self.store.count(owner, &query.filter, now).await?;
+        let set = rsm::Reply { ends: None, count: Some(count) };
+        Ok(Answer { items: Vec::new(), fin: Fin { complete: count == 0, stable: true, set, expired_before: None } })
+    }
+
+    async fn page(&self, owner: &Owner, requester: &Requester, query: &Query, max: u32) -> Result<Answer, QueryError> {
+        let asked = self.page_query(owner, &query.filter, query.edge.clone(), max.min(self.limits.max).max(1));
+        let (copies, complete, expired_before) = match self.store.page(&asked, self.clock.now()).await? {
+            Page::Copies { copies, complete, expired_before } => (copies, complete, expired_before),
+            Page::UnknownId(id) => return Err(QueryError::UnknownId(id)),
+        };
+        let ends = copies
+            .first()
+            .zip(copies.last())
+            .map(|(first, last)| (first.archive_id.to_string(), last.archive_id.to_string()));
+        let viewer = self.viewer(owner, requester, &copies).await?;
+        let mut items: Vec<Item> = copies.into_iter().map(|copy| self.item(owner, &viewer, copy)).collect();
+        let bytes = items.iter().filter_map(|item| item.body.as_ref()).map(Bytes::len).sum();
+        self.metrics.page(items.len(), bytes);
+        if query.flip_page {
+            items.reverse();
+        }
+        let set = rsm::Reply { ends, count: None };
+        Ok(Answer { items, fin: Fin { complete, stable: true, set, expired_before } })
+    }
+
+    fn page_query(&self, owner: &Owner, filter: &Filter, edge: Edge, max: u32) -> PageQuery {
+        PageQuery { owner: owner.clone(), filter: filter.clone(), edge, max, max_bytes: self.limits.max_bytes }
+    }
+
+    /// Which devices the requester certainly is; asked only if the page holds anything that could be trimmed.
+    async fn viewer(&self, owner: &Owner, requester: &Requester, copies: &[StoredCopy]) -> Result<Viewer, QueryError> {
+        let mut viewer = Viewer::new(owner.clone());
+        let encrypted =
+            copies.iter().any(|copy| copy.body.is_some() && matches!(copy.class, Class::Content | Class::KeyTransport));
+        if let Some(session) = requester.session().filter(|_| encrypted) {
+            for protocol in Protocol::ALL {
+                viewer = viewer.with_devices(protocol, self.store.session_devices(owner, protocol, &session).await?);
+            }
+        }
+        Ok(viewer)
+    }
+
+    fn item(&self, owner: &Owner, viewer: &Viewer, copy: StoredCopy) -> Item {
+        let own = full(owner.jid(), copy.own_resource.as_deref());
+        let peer = full(&copy.peer, copy.peer_resource.as_deref());
+        let (from, to) = match copy.direction {
+            Direction::Sent => (own, peer),
+            Direction::Received => (peer, own),
+        };
+        let body = copy.body.map(|body| match viewer.view(&body) {
+            Ok(view) => {
+                self.metrics.trimmed(view.saved, !view.not_for_viewer.is_empty());
+                view.body
+            }
+            Err(_) => {
+                // The error itself may quote the message.
+                tracing::error!(id = %copy.archive_id, "a stored message cannot be read for trimming; it is given whole");
+                body
+            }
+        });
+        Item { archive_id: copy.archive_id, at: copy.at, from, to, body }
+    }
+}
+
+fn admit(owner: &Owner, requester: &Requester) -> Result<(), QueryError> {
+    if requester.is(owner) { Ok(()) } else { Err(QueryError::Forbidden) }
+}
+
+/// The JID with its resource, where there is one that can be.
+fn full(bare: &BareJid, resource: Option<&str>) -> Jid {
+    resource
+        .and_then(|resource| bare.with_resource_str(resource).ok())
+        .map_or_else(|| Jid::from(bare.clone()), Jid::from)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where the configuration is looked for when nobody says where it is.
+const DEFAULT_PATHS: [&str; 2] = ["multiend.toml", "/etc/multiend/multiend.toml"];
+
+/// Device directory and encrypted-aware archive for XMPP, as a component beside Prosody or ejabberd.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run until SIGTERM or SIGINT.
+    Serve(ConfigPath),
+    /// Say what is wrong with the configuration, or what it comes to.
+    CheckConfig(ConfigPath),
+    /// Bring the database to the schema of this version. Safe to run twice, and by two at once.
+    Migrate(ConfigPath),
+    /// Work for operators.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+/// Work for operators.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Print what the database holds, as JSON. It may read everything: not for each minute.
+    Stats(ConfigPath),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigPath {
+    /// The configuration; without this, ./multiend.toml or else /etc/multiend/multiend.toml
+    #[arg(long, value_name = "PATH", env = "MULTIEND_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigPath {
+    /// The path given; else the first default that exists; else the first default, so that errors name it.
+    pub(crate) fn path(self) -> PathBuf {
+        let default =
+            || DEFAULT_PATHS.into_iter().find(|path| Path::new(path).exists()).unwrap_or(DEFAULT_PATHS[0]).into();
+        self.config.unwrap_or_else(default)
+    }
+}

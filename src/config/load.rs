@@ -1,0 +1,90 @@
+//! From a file and the environment to a checked configuration.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize as _;
+use toml::{Table, Value};
+
+use super::environment;
+use super::position::{explain, key_at, line_at, line_of};
+use super::problem::{ConfigError, Place, Problem};
+use super::settings::{Config, ConfigFile};
+
+/// No configuration is as large as this, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// A configuration, and what an operator should look at although it does not stop the program.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One text each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the file, lays the environment over it, and checks the whole. `variables` is the environment, as
+/// [`std::env::vars`].
+pub fn load(path: &Path, variables: impl Iterator<Item = (String, String)>) -> Result<Loaded, ConfigError> {
+    let unreadable = |error| ConfigError::Unreadable { path: path.to_owned(), error };
+    if fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    load_text(path, &text, variables)
+}
+
+/// The same for a text that stands for the file.
+pub(super) fn load_text(
+    path: &Path,
+    text: &str,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigError> {
+    // Each source is checked alone first, since only then is it known where a mistake stands.
+    let in_file = |error: toml::de::Error| ConfigError::Wrong(vec![locate(path, text, &error)]);
+    toml::from_str::<ConfigFile>(text).map_err(in_file)?;
+    let mut merged: Table = toml::from_str(text).map_err(in_file)?;
+    let overrides = environment::read(variables).map_err(ConfigError::Wrong)?;
+    for (key, value, _) in &overrides.values {
+        set(&mut merged, key, value.clone());
+    }
+    // It cannot fail after both sources passed alone; if it does, say why.
+    let file = ConfigFile::deserialize(Value::Table(merged))
+        .map_err(|error| ConfigError::Wrong(vec![Problem::at("", explain(error.message()))]))?;
+    let config = file.check().map_err(|mut problems| {
+        for problem in &mut problems {
+            let variable = overrides.values.iter().find(|(key, ..)| *key == problem.key);
+            problem.place = match (variable, line_of(text, &problem.key)) {
+                (Some((_, _, variable)), _) => Place::Variable(variable.clone()),
+                (None, Some(line)) => Place::Line { file: path.to_owned(), line },
+                (None, None) => Place::Unknown,
+            };
+        }
+        ConfigError::Wrong(problems)
+    })?;
+    Ok(Loaded { config, warnings: overrides.warnings })
+}
+
+fn locate(path: &Path, text: &str, error: &toml::de::Error) -> Problem {
+    let offset = error.span().map_or(0, |span| span.start);
+    Problem {
+        place: Place::Line { file: path.to_owned(), line: line_at(text, offset) },
+        key: key_at(text, offset).unwrap_or_default(),
+        text: explain(error.message()),
+    }
+}
+
+/// Sets `a.b` in a table. Both sources have passed alone, so what stands at `a`, if anything, is a table.
+fn set(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let inner = table.entry(section.to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The sections of the file. Every key has its unit and default here and in `docs/multiend.example.toml`; a test holds the
+//! two together.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::values::{LogLevel, Retention, ServerAddress, duration, duration_or_zero, within};
+use crate::model::Class;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `[component]`: the connection to the XMPP server, without name and secret, which have no default (see
+/// [`super::Config`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentSettings {
+    /// `server`: where the server takes components. XEP-0114 has no encryption of its own: keep it on this machine or on a
+    /// private network. Default `127.0.0.1:5347`.
+    pub server: ServerAddress,
+    /// `keepalive_interval`: how long the stream may be silent before the server is pinged. Default 60 s.
+    pub keepalive_interval: Duration,
+    /// `keepalive_timeout`: how long the answer to that may take before the connection counts as dead. Default 20 s.
+    pub keepalive_timeout: Duration,
+    /// `reconnect_min`: the wait before the first attempt to connect again; it doubles from there. Default 500 ms.
+    pub reconnect_min: Duration,
+    /// `reconnect_max`: the longest wait between two attempts; at least `reconnect_min`. Default 30 s.
+    pub reconnect_max: Duration,
+    /// `drain_timeout`: how long a shutdown may take to finish what was accepted. Default 20 s.
+    pub drain_timeout: Duration,
+}
+
+/// `[limits]`: what one inbound stanza may cost. A stanza beyond is refused alone; the stream goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Bytes of the whole stanza, 10,000 (RFC 6120 §13.12) to 16 MiB. Default 524,288: what Prosody lets a server send.
+    #[serde(deserialize_with = "within::<_, _, 10_000, 16_777_216>")]
+    pub stanza_bytes: usize,
+    /// Nesting, the stanza itself being 1; 16 to 256. Default 64.
+    #[serde(deserialize_with = "within::<_, _, 16, 256>")]
+    pub depth: usize,
+    /// Elements in the stanza, itself included; 256 to 1,000,000. Default 16,384.
+    #[serde(deserialize_with = "within::<_, _, 256, 1_000_000>")]
+    pub elements: usize,
+    /// Attributes of one element, namespace declarations included; 8 to 256. Default 32.
+    #[serde(deserialize_with = "within::<_, _, 8, 256>")]
+    pub attributes: usize,
+    /// Bytes of one attribute with its name; 3,100 (room for the longest JID, RFC 7622 §3.1) to 8,192. Default 8,192.
+    #[serde(deserialize_with = "within::<_, _, 3_100, 8_192>")]
+    pub attribute_bytes: usize,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self { stanza_bytes: 512 * 1024, depth: 64, elements: 16_384, attributes: 32, attribute_bytes: 8_192 }
+    }
+}
+
+/// `[directory]`: devices and prekeys.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DirectorySettings {
+    /// Devices in one list, per owner and protocol; 1 to 500. Default 32.
+    #[serde(deserialize_with = "within::<_, _, 1, 500>")]
+    pub max_devices: usize,
+    /// Within this time the same requester gets the same prekey again; clients fetch far more often than they use.
+    /// `"0s"` turns that off. Default 24 h.
+    #[serde(deserialize_with = "duration_or_zero")]
+    pub repeat_window: Duration,
+    /// Explicit subscriptions to one node; 0 to 100,000. Default 1,000.
+    #[serde(deserialize_with = "within::<_, _, 0, 100_000>")]
+    pub max_subscriptions: u32,
+}
+
+impl Default for DirectorySettings {
+    fn default() -> Self {
+        Self { max_devices: 32, repeat_window: DAY, max_subscriptions: 1_000 }
+    }
+}
+
+/// `[archive]`: pages, the writer's queue, the purge.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchiveSettings {
+    /// Messages in a page when the client names no number; 1 to 1,000, but never more than `page_max`. Default 50.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000>")]
+    pub page_default: u32,
+    /// Most messages in a page; 1 to 1,000. Default 100.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000>")]
+    pub page_max: u32,
+    /// Most bytes of messages in a page, 16 KiB to 64 MiB; the first message is given even if it is larger. Default
+    /// 1,048,576.
+    #[serde(deserialize_with = "within::<_, _, 16_384, 67_108_864>")]
+    pub page_bytes: usize,
+    /// Messages that may wait to be written; when so many wait, reading from the server stops. 1 to 100,000. Default 1,024.
+    #[serde(deserialize_with = "within::<_, _, 1, 100_000>")]
+    pub ingest_queue: usize,
+    /// Most messages written in one transaction; 1 to 1,024. Default 128.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_024>")]
+    pub batch_max: usize,
+    /// How long a message may wait for others to share its transaction; at most 1 s. Default 5 ms.
+    #[serde(deserialize_with = "duration_or_zero")]
+    pub batch_delay: Duration,
+    /// How often expired messages are purged. They are hidden from the instant they expire. Default 60 s.
+    #[serde(deserialize_with = "duration")]
+    pub purge_interval: Duration,
+    /// Messages purged in one transaction; 1 to 10,000. Default 500.
+    #[serde(deserialize_with = "within::<_, _, 1, 10_000>")]
+    pub purge_batch: u32,
+    /// `[archive.retention]`.
+    pub retention: RetentionSettings,
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> Self {
+        Self {
+            page_default: 50,
+            page_max: 100,
+            page_bytes: 1024 * 1024,
+            ingest_queue: 1_024,
+            batch_max: 128,
+            batch_delay: Duration::from_millis(5),
+            purge_interval: Duration::from_secs(60),
+            purge_batch: 500,
+            retention: RetentionSettings::default(),
+        }
+    }
+}
+
+/// `[archive.retention]`: how long messages are kept, by what they are: a time, `"forever"`, or `"none"` (not archived).
+/// A change is for messages that come after it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// Messages with an encrypted payload. Default 30 d.
+    pub content: Retention,
+    /// OMEMO messages without payload, which repair sessions. Keep them as long as `content`. Default 30 d.
+    pub key_transport: Retention,
+    /// Messages in clear. Default 30 d.
+    pub plain: Retention,
+    /// Receipts, markers and the like. Default 30 d.
+    pub signal: Retention,
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        let month = Retention::For(DAY.saturating_mul(30));
+        Self { content: month, key_transport: month, plain: month, signal: month }
+    }
+}
+
+impl RetentionSettings {
+    /// The rule for a class.
+    pub fn of(&self, class: Class) -> Retention {
+        match class {
+            Class::Content => self.content,
+            Class::KeyTransport => self.key_transport,
+            Class::Plain => self.plain,
+            Class::Signal => self.signal,
+        }
+    }
+}
+
+/// `[http]`: metrics and health.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, without encryption or login: keep it on loopback or on a
+    /// private network. Default `127.0.0.1:9614`.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9614)) }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `"text"` or `"json"`. Default text.
+    pub format: LogFormat,
+    /// A level, or filter directives. No level shows keys, secrets or messages. Default info.
+    pub level: LogLevel,
+}

@@ -1,0 +1,173 @@
+//! Bundles (XEP-0384 §5.3.2): checked when published, given back to their owner as published, and handed out to everybody
+//! else with exactly one prekey.
+
+use bytes::Bytes;
+use multiend_crypto::signature::{verify_legacy_signature, verify_omemo2_signature};
+
+use super::{Directory, DirectoryError};
+use crate::model::{DeviceId, Owner, Prekey, Protocol, PublishedBundle, Requester, SignedPrekey};
+use crate::store::{Claim, ClaimOutcome};
+
+/// A bundle as one requester gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BundleItem {
+    /// To its owner: as it was published, byte for byte.
+    AsPublished {
+        /// Of which device.
+        device: DeviceId,
+        /// Under which item id.
+        item_id: String,
+        /// The `<bundle/>` element.
+        payload: Bytes,
+    },
+    /// To anybody else: with one prekey, which is this requester's.
+    WithPrekey {
+        /// Of which device.
+        device: DeviceId,
+        /// Under which item id.
+        item_id: String,
+        /// The identity key.
+        identity_key: Vec<u8>,
+        /// The signed prekey.
+        signed_prekey: SignedPrekey,
+        /// The one-time prekey.
+        prekey: Prekey,
+    },
+}
+
+impl Directory {
+    /// Publishes a bundle whose shape is right, if its signature is.
+    pub async fn publish_bundle(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+        device: DeviceId,
+        published: &PublishedBundle,
+    ) -> Result<(), DirectoryError> {
+        let session = Self::writer(owner, requester)?;
+        let (identity_key, signed) = (&published.bundle.identity_key, &published.bundle.signed_prekey);
+        let verified = match protocol {
+            Protocol::Omemo2 => verify_omemo2_signature(identity_key, &signed.key, &signed.signature),
+            Protocol::Legacy => verify_legacy_signature(identity_key, &signed.key, &signed.signature),
+        };
+        if let Err(error) = verified {
+            self.metrics.bundle_refused(protocol);
+            return Err(error.into());
+        }
+        let outcome = self.store.publish_bundle(owner, protocol, device, &session, published, self.clock.now()).await?;
+        if outcome.identity_changed {
+            tracing::warn!(%owner, protocol = protocol.name(), %device, "a device has a new identity key; its prekeys are void");
+        }
+        self.metrics.bundle_published(protocol, &outcome);
+        Ok(())
+    }
+
+    /// Counts a bundle that was refused for its shape, before it came here.
+    pub fn refused_bundle(&self, protocol: Protocol) {
+        self.metrics.bundle_refused(protocol);
+    }
+
+    /// Bundles of the devices named, or of all. Devices that have none, or no prekey to give, are left out; none at all is
+    /// [`DirectoryError::NotFound`].
+    pub async fn bundles(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+        devices: Option<&[DeviceId]>,
+        max: usize,
+    ) -> Result<Vec<BundleItem>, DirectoryError> {
+        let items = if requester.is(owner) {
+            self.as_published(owner, protocol, devices, max).await?
+        } else {
+            self.with_prekeys(owner, requester, protocol, devices, max).await?
+        };
+        if items.is_empty() {
+            return Err(DirectoryError::NotFound("no such bundle"));
+        }
+        Ok(items)
+    }
+
+    async fn as_published(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        devices: Option<&[DeviceId]>,
+        max: usize,
+    ) -> Result<Vec<BundleItem>, DirectoryError> {
+        let bundles = self.store.published_bundles(owner, protocol, devices).await?;
+        let items = bundles.into_iter().take(max);
+        Ok(items.map(|(device, item_id, payload)| BundleItem::AsPublished { device, item_id, payload }).collect())
+    }
+
+    async fn with_prekeys(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+        devices: Option<&[DeviceId]>,
+        max: usize,
+    ) -> Result<Vec<BundleItem>, DirectoryError> {
+        let listed;
+        let devices = match devices {
+            Some(devices) => devices,
+            None => {
+                let list = self.store.device_list(owner, protocol, None).await?.unwrap_or_default();
+                listed = list.ids().collect::<Vec<_>>();
+                &listed
+            }
+        };
+        let mut items = Vec::new();
+        for device in devices.iter().copied().take(max) {
+            items.extend(self.claim(owner, requester, protocol, device).await?);
+        }
+        Ok(items)
+    }
+
+    async fn claim(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+        device: DeviceId,
+    ) -> Result<Option<BundleItem>, DirectoryError> {
+        let claim = Claim {
+            owner: owner.clone(),
+            protocol,
+            device,
+            requester: requester.clone(),
+            repeat_window: self.settings.repeat_window,
+            strict: false,
+        };
+        let outcome = self.store.claim(&claim, self.clock.now()).await?;
+        self.metrics.claim(protocol, &outcome);
+        match outcome {
+            ClaimOutcome::Handed { identity_key, signed_prekey, prekey, item_id, kind } => {
+                tracing::debug!(protocol = protocol.name(), kind = kind.name(), "prekey handed out");
+                Ok(Some(BundleItem::WithPrekey { device, item_id, identity_key, signed_prekey, prekey }))
+            }
+            ClaimOutcome::NoBundle => Ok(None),
+            ClaimOutcome::NoPrekey => {
+                tracing::warn!(%owner, protocol = protocol.name(), %device, "a device has no prekey left to give");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Removes the bundles of the devices named. Those that had none count as not found only if none had one.
+    pub async fn retract_bundles(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+        devices: &[DeviceId],
+    ) -> Result<(), DirectoryError> {
+        Self::writer(owner, requester)?;
+        let mut any = false;
+        for device in devices {
+            any |= self.store.retract_bundle(owner, protocol, *device).await?;
+        }
+        if any { Ok(()) } else { Err(DirectoryError::NotFound("no such bundle")) }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the directory counts. No label holds a JID, an id or a key.
+
+use prometheus::{IntCounterVec, Opts, Registry};
+
+use crate::model::Protocol;
+use crate::store::{BundlePublished, ClaimKind, ClaimOutcome};
+
+/// Counters of the directory, all present at 0 from the start.
+#[derive(Clone)]
+pub struct DirectoryMetrics {
+    claims: IntCounterVec,
+    bundles: IntCounterVec,
+    prekeys_added: IntCounterVec,
+    identity_changes: IntCounterVec,
+    lists: IntCounterVec,
+}
+
+const NO_BUNDLE: &str = "no-bundle";
+const NO_PREKEY: &str = "no-prekey";
+
+impl DirectoryMetrics {
+    /// Makes and registers them.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(format!("multiend_directory_{name}"), help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let metrics = Self {
+            claims: counter("claims_total", "Prekeys asked for, by result", &["protocol", "result"])?,
+            bundles: counter("bundles_total", "Bundles published, by result", &["protocol", "result"])?,
+            prekeys_added: counter("prekeys_added_total", "New prekeys in published bundles", &["protocol"])?,
+            identity_changes: counter(
+                "identity_changes_total",
+                "Devices that came with a new identity key",
+                &["protocol"],
+            )?,
+            lists: counter("lists_total", "Device lists published, by result", &["protocol", "result"])?,
+        };
+        for protocol in Protocol::ALL.map(Protocol::name) {
+            let results = ClaimKind::ALL.map(ClaimKind::name).into_iter().chain([NO_BUNDLE, NO_PREKEY]);
+            results.for_each(|result| drop(metrics.claims.with_label_values(&[protocol, result])));
+            for result in ["accepted", "refused"] {
+                metrics.bundles.with_label_values(&[protocol, result]);
+            }
+            for result in ["as-published", "merged"] {
+                metrics.lists.with_label_values(&[protocol, result]);
+            }
+            metrics.prekeys_added.with_label_values(&[protocol]);
+            metrics.identity_changes.with_label_values(&[protocol]);
+        }
+        Ok(metrics)
+    }
+
+    pub(super) fn claim(&self, protocol: Protocol, outcome: &ClaimOutcome) {
+        let result = match outcome {
+            ClaimOutcome::Handed { kind, .. } => kind.name(),
+            ClaimOutcome::NoBundle => NO_BUNDLE,
+            ClaimOutcome::NoPrekey => NO_PREKEY,
+        };
+        self.claims.with_label_values(&[protocol.name(), result]).inc();
+    }
+
+    pub(super) fn bundle_published(&self, protocol: Protocol, outcome: &BundlePublished) {
+        self.bundles.with_label_values(&[protocol.name(), "accepted"]).inc();
+        self.prekeys_added.with_label_values(&[protocol.name()]).inc_by(u64::from(outcome.added));
+        if outcome.identity_changed {
+            self.identity_changes.with_label_values(&[protocol.name()]).inc();
+        }
+    }
+
+    pub(super) fn bundle_refused(&self, protocol: Protocol) {
+        self.bundles.with_label_values(&[protocol.name(), "refused"]).inc();
+    }
+
+    pub(super) fn list_published(&self, protocol: Protocol, merged: bool) {
+        let result = if merged { "merged" } else { "as-published" };
+        self.lists.with_label_values(&[protocol.name(), result]).inc();
+    }
+}

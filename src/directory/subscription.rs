@@ -1,0 +1,35 @@
+//! Explicit subscriptions to device lists (XEP-0060 §6.1, §6.2): the alias door has no presence to go by.
+
+use jid::Jid;
+
+use super::{Directory, DirectoryError};
+use crate::model::{Owner, Protocol};
+use crate::store::NodeKind;
+
+impl Directory {
+    /// Subscribes a JID, which the caller has checked to be the requester's own, to an owner's device list. The list need
+    /// not exist yet: whoever waits for a contact's first device subscribes before it is there.
+    pub async fn subscribe(&self, owner: &Owner, protocol: Protocol, jid: &Jid) -> Result<(), DirectoryError> {
+        let limit = self.settings.max_subscriptions;
+        if !self.store.account_exists(owner).await? {
+            if jid.to_bare() != *owner.jid() {
+                return Err(DirectoryError::NotFound("no such account here"));
+            }
+            self.store.register_account(owner, self.clock.now()).await?;
+        }
+        if self.store.subscribe(owner, protocol, NodeKind::DeviceList, jid, limit).await? {
+            Ok(())
+        } else {
+            Err(DirectoryError::TooManySubscribers)
+        }
+    }
+
+    /// Ends a subscription.
+    pub async fn unsubscribe(&self, owner: &Owner, protocol: Protocol, jid: &Jid) -> Result<(), DirectoryError> {
+        if self.store.unsubscribe(owner, protocol, NodeKind::DeviceList, jid).await? {
+            Ok(())
+        } else {
+            Err(DirectoryError::NotSubscribed)
+        }
+    }
+}

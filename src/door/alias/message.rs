@@ -1,0 +1,249 @@
+//! Messages through the alias door: archived for both sides, then relayed to the addressee's account from the sender's alias.
+//!
+//! A message is relayed, and its sender told, only after it has been stored: what a client saw arrive is in the archive. What
+//! is refused is refused before anything is stored.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jid::Jid;
+
+use super::address::{Addressee, Aliases};
+use super::known_accounts::KnownAccounts;
+use crate::archive::archive_id::{ArchiveIds, Named};
+use crate::archive::classify::{Verdict, classify};
+use crate::archive::ingest::{Committed, IngestHandle};
+use crate::archive::metrics::ArchiveMetrics;
+use crate::archive::retention::Retention;
+use crate::directory::Directory;
+use crate::door::service::store_error;
+use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
+use crate::stanza::error::{Condition, StanzaError};
+use crate::stanza::incoming::{Incoming, Kind};
+use crate::stanza::message::{Message, MessageType, assemble};
+use crate::stanza::namespace::MULTIEND;
+use crate::stanza::stanza_id::push_stanza_id;
+use crate::stanza::tree::push_attribute;
+use crate::stanza::{ephemeral, omemo};
+use crate::store::SharedStore;
+
+/// What is sent once a message has been stored, or could not be.
+#[derive(Debug)]
+pub struct AcceptedMessage {
+    /// To the addressee and, if it asked, to the sender; in this order.
+    stored: Vec<String>,
+    /// To the sender instead.
+    refused: String,
+}
+
+impl AcceptedMessage {
+    /// The stanzas that follow from what became of the message.
+    pub fn outcome(committed: Committed<Self>) -> Vec<String> {
+        match committed.result {
+            Ok(_) => committed.token.stored,
+            Err(_) => vec![committed.token.refused],
+        }
+    }
+}
+
+/// What the door stands on.
+pub struct MessageServices {
+    /// Where accounts are known.
+    pub store: SharedStore,
+    /// Learns which device a session is.
+    pub directory: Arc<Directory>,
+    /// Names copies.
+    pub ids: ArchiveIds,
+    /// How long copies are kept.
+    pub retention: Retention,
+    /// Classes that this deployment does not archive.
+    pub unarchived: BTreeSet<Class>,
+    /// The time of copies.
+    pub clock: Arc<dyn Clock>,
+    /// The archive's writer.
+    pub ingest: IngestHandle<AcceptedMessage>,
+    /// Counts what is not archived.
+    pub metrics: ArchiveMetrics,
+}
+
+/// The door for messages.
+pub struct MessageDoor {
+    aliases: Arc<Aliases>,
+    accounts: KnownAccounts,
+    services: MessageServices,
+}
+
+/// Who writes to whom.
+struct Parties {
+    sender: Owner,
+    sender_resource: Option<String>,
+    recipient: Owner,
+}
+
+impl MessageDoor {
+    /// A door to an archive's writer.
+    pub fn new(aliases: Arc<Aliases>, services: MessageServices) -> Self {
+        Self { aliases, accounts: KnownAccounts::new(services.store.clone()), services }
+    }
+
+    /// Takes a message in. Waits while the writer's queue is full. The error is for the sender, and means that nothing was
+    /// stored or relayed; a stanza to be sent at once is given back.
+    pub async fn accept(&self, incoming: &Incoming<'_>) -> Result<Option<String>, StanzaError> {
+        let kind = match incoming.kind {
+            Kind::Message(kind) => kind,
+            _ => return Ok(None),
+        };
+        if kind == MessageType::Error {
+            return Ok(self.bounced(incoming));
+        }
+        let parties = self.parties(incoming).await?;
+        if kind == MessageType::Groupchat {
+            return Err(StanzaError::new(Condition::ServiceUnavailable, "an account is not a room"));
+        }
+        let alias = |owner: &Owner| self.aliases.alias(owner.jid());
+        let own_addresses: Vec<_> = [&parties.sender, &parties.recipient].into_iter().filter_map(alias).collect();
+        let message = Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
+            .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
+        let class = match classify(&incoming.element) {
+            Verdict::Archive(class) => Some(class).filter(|class| !self.services.unarchived.contains(class)),
+            Verdict::Skip(reason) => {
+                self.services.metrics.skipped(reason);
+                None
+            }
+        };
+        self.learn(&parties, incoming).await;
+        let (archived, token) = self.prepare(incoming, &parties, message, class)?;
+        self.services
+            .ingest
+            .submit(archived, token)
+            .await
+            .map_err(|_| StanzaError::new(Condition::ResourceConstraint, "the archive is shutting down; try again"))?;
+        Ok(None)
+    }
+
+    /// Sender and recipient, if both are accounts of ours.
+    async fn parties(&self, incoming: &Incoming<'_>) -> Result<Parties, StanzaError> {
+        let sender = self.aliases.local_account(&incoming.from).ok_or_else(|| {
+            StanzaError::new(Condition::Forbidden, "an alias takes messages from accounts of its own server only")
+        })?;
+        let nobody = || StanzaError::new(Condition::ServiceUnavailable, "no such account here");
+        let recipient = match self.aliases.addressee(&incoming.to) {
+            Addressee::Alias(owner, _) => owner,
+            Addressee::Component | Addressee::Nobody => return Err(nobody()),
+        };
+        // The sender's own server vouches for the sender; whether the recipient exists, only its own use of this service tells.
+        if sender != recipient && !self.accounts.exists(&recipient).await.map_err(|error| store_error(&error))? {
+            return Err(nobody());
+        }
+        let sender_resource = incoming.from.resource().map(|resource| resource.as_str().to_owned());
+        Ok(Parties { sender, sender_resource, recipient })
+    }
+
+    /// Remembers which device this session is: it says so in what it sends.
+    async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>) {
+        let requester = Requester::new(incoming.from.clone());
+        for encrypted in omemo::find(&incoming.element) {
+            let Some(sid) = encrypted.sid else { continue };
+            if let Err(error) =
+                self.services.directory.sent_with(&parties.sender, &requester, encrypted.protocol, sid).await
+            {
+                tracing::warn!(%error, "could not remember which device a session is");
+            }
+        }
+    }
+
+    /// What is stored, and what is sent afterwards.
+    fn prepare(
+        &self,
+        incoming: &Incoming<'_>,
+        parties: &Parties,
+        message: Message,
+        class: Option<Class>,
+    ) -> Result<(ArchivedMessage, AcceptedMessage), StanzaError> {
+        let Parties { sender, sender_resource, recipient } = parties;
+        let at = self.services.clock.now();
+        let id = |owner| {
+            let named = Named {
+                owner,
+                sender: sender.jid(),
+                recipient: recipient.jid(),
+                stanza_id: message.id.as_deref(),
+                body: &message.body,
+            };
+            self.services
+                .ids
+                .id(&named)
+                .map_err(|error| StanzaError::new(Condition::InternalServerError, error.to_string()))
+        };
+        let (sent_id, received_id) = (id(sender)?, id(recipient)?);
+        let sender_alias = with_resource(&self.aliases.alias_text(sender.jid()), sender_resource.as_deref());
+        let recipient_alias = self.aliases.alias_text(recipient.jid());
+
+        let mut extra = String::new();
+        if class.is_some() {
+            push_stanza_id(&mut extra, &recipient_alias, received_id.as_str());
+        }
+        let relayed = assemble(&message.body, Some(&sender_alias), Some(recipient.as_str()), None, &extra)
+            .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
+        let mut stored = vec![relayed];
+        if class.is_some() && incoming.element.child("request", MULTIEND).is_some() {
+            let sender_archive = self.aliases.alias_text(sender.jid());
+            stored.push(acknowledgement(incoming, &recipient_alias, &sender_archive, &sent_id));
+        }
+        let refused =
+            incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));
+
+        let expires_at =
+            class.and_then(|class| self.services.retention.expires_at(class, at, ephemeral::timer(&incoming.element)));
+        let copy = |owner: &Owner, archive_id: ArchiveId, direction, peer: Jid, own_resource: Option<String>| Copy {
+            owner: owner.clone(),
+            archive_id,
+            direction,
+            peer,
+            own_resource,
+            expires_at,
+        };
+        let mut copies = Vec::new();
+        if class.is_some() {
+            let to_recipient = recipient.jid().clone().into();
+            copies.push(copy(sender, sent_id, Direction::Sent, to_recipient, sender_resource.clone()));
+            if sender != recipient {
+                let from = match sender_resource {
+                    Some(_) => incoming.from.clone(),
+                    None => sender.jid().clone().into(),
+                };
+                copies.push(copy(recipient, received_id, Direction::Received, from, None));
+            }
+        }
+        // Without copies nothing is stored; the message keeps its place behind those before it.
+        let archived = ArchivedMessage { class: class.unwrap_or(Class::Signal), at, body: message.body, copies };
+        Ok((archived, AcceptedMessage { stored, refused }))
+    }
+
+    /// The server could not deliver what we relayed: its error goes on to the session that wrote.
+    fn bounced(&self, incoming: &Incoming<'_>) -> Option<String> {
+        let Addressee::Alias(sender, Some(resource)) = self.aliases.addressee(&incoming.to) else { return None };
+        let recipient = self.aliases.local_account(&incoming.from)?;
+        let message = Message::split(&incoming.element, &[]).ok()?;
+        let to = with_resource(sender.as_str(), Some(&resource));
+        assemble(&message.body, Some(&self.aliases.alias_text(recipient.jid())), Some(&to), None, "").ok()
+    }
+}
+
+fn with_resource(bare: &str, resource: Option<&str>) -> String {
+    resource.map_or_else(|| bare.to_owned(), |resource| format!("{bare}/{resource}"))
+}
+
+/// Tells a sender that asked for it that its message is stored, and under which id (docs/protocol.md).
+fn acknowledgement(incoming: &Incoming<'_>, from: &str, archive: &str, id: &ArchiveId) -> String {
+    let mut out = String::from("<message type='headline'");
+    push_attribute(&mut out, "from", from);
+    push_attribute(&mut out, "to", incoming.from.as_str());
+    out.push_str("><archived");
+    push_attribute(&mut out, "xmlns", MULTIEND);
+    push_attribute(&mut out, "for", &incoming.id);
+    out.push('>');
+    push_stanza_id(&mut out, archive, id.as_str());
+    out.push_str("</archived></message>");
+    out
+}

@@ -1,0 +1,112 @@
+//! Answers requests for an archive, the same through every door; only the addresses differ.
+
+use async_trait::async_trait;
+use jid::Jid;
+
+use super::request::Request;
+use super::service::{Addressing, Answer};
+use crate::archive::ingest::IngestHandle;
+use crate::archive::query::{Archive, Item, QueryError};
+use crate::model::Owner;
+use crate::stanza::error::{Condition, StanzaError};
+use crate::stanza::forwarded::push_forwarded;
+use crate::stanza::mam::{self, Query, RequestError};
+use crate::stanza::message::assemble;
+use crate::stanza::tree::push_attribute;
+
+/// Tells when everything that was accepted before has been stored.
+#[async_trait]
+pub trait Settled: Send + Sync {
+    /// Returns then.
+    async fn settled(&self);
+}
+
+#[async_trait]
+impl<T: Send + Sync> Settled for IngestHandle<T> {
+    async fn settled(&self) {
+        // A writer that has ended has stored everything.
+        let _ = self.barrier().await;
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(
+    archive: &Archive,
+    request: Request<mam::Request>,
+    addressing: &dyn Addressing,
+) -> Result<Answer, StanzaError> {
+    let Request { requester, owner, payload, .. } = request;
+    match payload {
+        mam::Request::Form => Ok(Answer::result(mam::form())),
+        mam::Request::Metadata => {
+            let ends = archive.metadata(&owner, &requester).await.map_err(query_error)?;
+            Ok(Answer::result(mam::metadata(ends.as_ref())))
+        }
+        mam::Request::Query(mut query) => {
+            if let Some(with) = query.filter.with.take() {
+                let unknown = || StanzaError::new(Condition::BadRequest, "'with' names no account");
+                query.filter.with = Some(addressing.resolve(&with).ok_or_else(unknown)?);
+            }
+            let page = archive.query(&owner, &requester, &query).await.map_err(query_error)?;
+            let mut fin = String::new();
+            page.fin.push(&mut fin);
+            let messages = page.items.iter().map(|item| result(item, &query, &owner, addressing)).collect();
+            Ok(Answer { messages, result: fin, ..Answer::default() })
+        }
+    }
+}
+
+/// `<result/>` around one message, in the addresses that the client knows.
+fn result(item: &Item, query: &Query, owner: &Owner, addressing: &dyn Addressing) -> String {
+    let (from, to) = (seen(&item.from, owner, addressing), seen(&item.to, owner, addressing));
+    let message = match &item.body {
+        // What the store holds was written by this program; bytes that are no message are shown as gone.
+        Some(body) => assemble(body, Some(&from), Some(&to), Some("jabber:client"), "")
+            .unwrap_or_else(|_| mam::expired_placeholder(&from, &to)),
+        None => mam::expired_placeholder(&from, &to),
+    };
+    let mut out = String::with_capacity(message.len().saturating_add(256));
+    out.push_str("<result");
+    push_attribute(&mut out, "xmlns", mam::NS);
+    if let Some(query_id) = &query.query_id {
+        push_attribute(&mut out, "queryid", query_id);
+    }
+    push_attribute(&mut out, "id", item.archive_id.as_str());
+    out.push('>');
+    push_forwarded(&mut out, item.at, &message);
+    out.push_str("</result>");
+    out
+}
+
+/// An address in a message of the archive: the owner's own stays, a peer's is the one that the client writes to.
+fn seen(jid: &Jid, owner: &Owner, addressing: &dyn Addressing) -> String {
+    let bare = jid.to_bare();
+    if bare == *owner.jid() {
+        return jid.to_string();
+    }
+    let peer = addressing.peer(&bare);
+    jid.resource().map_or_else(|| peer.clone(), |resource| format!("{peer}/{resource}"))
+}
+
+/// The error that XEP-0313 names.
+fn query_error(error: QueryError) -> StanzaError {
+    let text = error.to_string();
+    let condition = match error {
+        QueryError::Forbidden => Condition::Forbidden,
+        QueryError::UnknownId(_) | QueryError::UnknownNode => Condition::ItemNotFound,
+        QueryError::Request(error) => return request_error(error),
+        QueryError::Unavailable(_) => Condition::ResourceConstraint,
+        QueryError::Failed(_) => Condition::InternalServerError,
+    };
+    StanzaError::new(condition, text)
+}
+
+/// The error for a request that cannot be answered as it stands.
+pub(super) fn request_error(error: RequestError) -> StanzaError {
+    let condition = match error {
+        RequestError::BadRequest(_) => Condition::BadRequest,
+        RequestError::NotImplemented(_) => Condition::FeatureNotImplemented,
+        RequestError::UnknownId => Condition::ItemNotFound,
+    };
+    StanzaError::new(condition, error.to_string())
+}

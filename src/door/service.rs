@@ -1,0 +1,164 @@
+//! The one service behind all doors: it answers a request from the directory or the archive, and does not know how the
+//! request came here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jid::{BareJid, Jid};
+
+use super::request::Request;
+use super::{archive, directory};
+use crate::archive::query::Archive;
+use crate::directory::Directory;
+use crate::model::{DeviceList, Owner, Protocol, Requester};
+use crate::stanza::disco::{self, Subject};
+use crate::stanza::error::{Condition, StanzaError};
+use crate::stanza::mam;
+use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, PUBSUB, PUBSUB_OWNER};
+use crate::stanza::pubsub::{self, Node};
+use crate::stanza::tree::Element;
+use crate::store::StoreError;
+
+/// What can be asked of an owner's directory or archive.
+#[derive(Debug)]
+pub enum Payload<'e, 'a> {
+    /// OMEMO's nodes.
+    Pubsub(pubsub::Request<'e, 'a>),
+    /// The archive.
+    Archive(mam::Request),
+    /// What is offered here.
+    DiscoInfo,
+    /// Which nodes there are.
+    DiscoItems,
+}
+
+impl<'e, 'a> Payload<'e, 'a> {
+    /// Reads the payload of an IQ. The error is the answer that its XEP names.
+    pub fn parse(payload: &'e Element<'a>, is_set: bool) -> Result<Self, StanzaError> {
+        match (payload.name(), payload.namespace()) {
+            ("pubsub", PUBSUB | PUBSUB_OWNER) => pubsub::Request::parse(payload, is_set).map(Self::Pubsub),
+            (_, MAM) => {
+                let request = if is_set { mam::Request::from_set(payload) } else { mam::Request::from_get(payload) };
+                request.map(Self::Archive).map_err(archive::request_error)
+            }
+            ("query", DISCO_INFO) if !is_set => Ok(Self::DiscoInfo),
+            ("query", DISCO_ITEMS) if !is_set => Ok(Self::DiscoItems),
+            _ => Err(StanzaError::new(Condition::ServiceUnavailable, "this is not offered here")),
+        }
+    }
+}
+
+/// How the addresses of a door's users look to them.
+pub trait Addressing: Send + Sync {
+    /// The JID at which an owner's directory and archive are asked.
+    fn owner(&self, owner: &Owner) -> String;
+
+    /// The JID under which the owner of an archive knows a peer.
+    fn peer(&self, peer: &BareJid) -> String;
+
+    /// The account behind a JID that a client named; `None` if there can be none.
+    fn resolve(&self, jid: &Jid) -> Option<Jid>;
+}
+
+/// Something that another JID is to be told, from the owner's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Who is told.
+    pub to: Jid,
+    /// The payload of the message.
+    pub payload: String,
+}
+
+/// An answer.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Payloads of messages to the requester, to be sent before the result.
+    pub messages: Vec<String>,
+    /// The payload of the IQ result; empty for none.
+    pub result: String,
+    /// What others are told.
+    pub events: Vec<Event>,
+}
+
+impl Answer {
+    /// An answer that is a result alone.
+    pub fn result(result: String) -> Self {
+        Self { result, ..Self::default() }
+    }
+}
+
+/// Directory and archive.
+pub struct Service {
+    directory: Arc<Directory>,
+    archive: Archive,
+    settled: Box<dyn archive::Settled>,
+}
+
+impl Service {
+    /// Longest wait of a query for copies that were accepted before it.
+    const SETTLE: Duration = Duration::from_secs(10);
+
+    /// A service. `settled` tells when everything that was accepted before has been stored.
+    pub fn new(directory: Arc<Directory>, archive: Archive, settled: Box<dyn archive::Settled>) -> Self {
+        Self { directory, archive, settled }
+    }
+
+    /// Answers a request.
+    pub async fn answer(
+        &self,
+        request: Request<Payload<'_, '_>>,
+        addressing: &dyn Addressing,
+    ) -> Result<Answer, StanzaError> {
+        let Request { requester, owner, relation, payload } = request;
+        match payload {
+            Payload::Pubsub(payload) => {
+                directory::answer(&self.directory, Request { requester, owner, relation, payload }).await
+            }
+            Payload::Archive(payload) => {
+                // A reader finds everything that it sent before it asked.
+                if tokio::time::timeout(Self::SETTLE, self.settled.settled()).await.is_err() {
+                    return Err(StanzaError::new(Condition::ResourceConstraint, "the archive is busy; try again"));
+                }
+                archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
+            }
+            Payload::DiscoInfo => Ok(Answer::result(disco::info(Subject::Account))),
+            Payload::DiscoItems => self.nodes(&owner, &requester, addressing).await,
+        }
+    }
+
+    async fn nodes(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        addressing: &dyn Addressing,
+    ) -> Result<Answer, StanzaError> {
+        let mut nodes = Vec::new();
+        for protocol in Protocol::ALL {
+            let Ok(list) = self.directory.device_list(owner, requester, protocol).await else { continue };
+            nodes.push(Node::DeviceList(protocol));
+            nodes.extend(bundle_nodes(&list, protocol));
+        }
+        Ok(Answer::result(disco::items(&addressing.owner(owner), &nodes)))
+    }
+}
+
+fn bundle_nodes(list: &DeviceList, protocol: Protocol) -> Vec<Node> {
+    match protocol {
+        Protocol::Omemo2 => vec![Node::Bundles],
+        Protocol::Legacy => list.ids().map(Node::LegacyBundle).collect(),
+    }
+}
+
+/// What a requester is told of a database error: nothing but that it may try again.
+pub(super) fn store_error(error: &StoreError) -> StanzaError {
+    match error {
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "the database is away");
+            StanzaError::new(Condition::ResourceConstraint, "the database is away; try again")
+        }
+        _ => {
+            tracing::error!(%error, "a request failed in the database");
+            StanzaError::new(Condition::InternalServerError, "a fault on our side; it has been logged")
+        }
+    }
+}

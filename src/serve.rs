@@ -1,0 +1,223 @@
+//! The wiring: builds every layer from the configuration, bottom up, and runs until it is told to stop.
+//!
+//! The order of the end is the point of this file: the link stops taking stanzas in; what was taken in is answered; the
+//! writer stores what was accepted and its word is sent; only then does the stream close. A second signal, or the drain
+//! timeout, cuts this short: then what was not yet stored was not acknowledged either.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jid::DomainPart;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::admin::purge::{self, PurgeSettings};
+use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
+use crate::config::{Config, Retention as Keep};
+use crate::directory::{self, Directory, DirectoryMetrics};
+use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
+use crate::door::{dispatch, service::Service};
+use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
+use crate::model::{Class, Clock, SystemClock};
+use crate::ops;
+use crate::ops::readiness::Readiness;
+use crate::store::{self, SharedStore, StoreError};
+
+/// Stanzas that the link may have read before anybody has looked at them.
+const INBOUND_QUEUE: usize = 256;
+
+/// Why the program cannot run, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Somebody else listens there, or the address is not ours.
+    #[error("http.listen: cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// The HTTP server, or the handling of signals.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Two metrics have the same name.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The database cannot be used.
+    #[error("database: {0}")]
+    Store(#[from] StoreError),
+    /// The server will never let us in as we are configured.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A part of the program has ended that should not have.
+    #[error("{0} has failed: {1}")]
+    Task(&'static str, #[source] tokio::task::JoinError),
+}
+
+/// Runs until SIGTERM or SIGINT, or until the server refuses the secret.
+pub async fn run(config: Config) -> Result<(), ServeError> {
+    let stop = ops::shutdown::on_signal()?;
+    let registry = ops::metrics::registry()?;
+    let link_metrics = LinkMetrics::register(&registry)?;
+    let archive_metrics = ArchiveMetrics::register(&registry)?;
+    let directory_metrics = DirectoryMetrics::register(&registry)?;
+    let address = config.http.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
+
+    let store = open_store(&config).await?;
+    store.metrics().register(&registry)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (ingest, committed) =
+        Ingest::<AcceptedMessage, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
+
+    let directory =
+        Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
+    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone());
+    let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
+    let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
+    let requests = Arc::new(AliasDoor::new(aliases.clone(), service));
+    let messages = MessageDoor::new(
+        aliases,
+        MessageServices {
+            store: store.clone(),
+            directory,
+            ids: ArchiveIds::new(&store.archive_id_secret().await?),
+            retention: retention(&config),
+            unarchived: unarchived(&config),
+            clock: clock.clone(),
+            ingest,
+            metrics: archive_metrics.clone(),
+        },
+    );
+
+    let (inbound, stanzas) = mpsc::channel(INBOUND_QUEUE);
+    let link = Link::start(link_config(&config), link_metrics, inbound, stop.clone());
+    let readiness = Readiness::default().state("link", link.state.clone(), link_trouble).database(store.clone());
+    let http_stop = CancellationToken::new();
+    let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
+    info!(%address, "serving /metrics, /healthz and /readyz");
+    let purge = tokio::spawn(purge::run(store, clock, purge_settings(&config), archive_metrics, stop.clone()));
+    let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
+    let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
+
+    // The link ends when nobody can send any more: when the doors and the writer have finished.
+    drop(link.outbox);
+    let linked = link.finished.await.map_err(|error| ServeError::Task("the link", error))?;
+    stop.cancel();
+    doors.await.map_err(|error| ServeError::Task("a door", error))?;
+    answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+    purge.await.map_err(|error| ServeError::Task("the purge", error))?;
+    http_stop.cancel();
+    http.await.map_err(|error| ServeError::Task("the HTTP server", error))??;
+    linked?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Opens the database. One without a schema is given it, so that a first start needs no other command; one with another
+/// schema is left alone (`multiend migrate`).
+async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
+    let url = config.database.expose();
+    match store::open(url, config.database_pool).await {
+        Err(StoreError::Schema { found: 0, .. }) => {
+            info!(database = %config.database, "setting up an empty database");
+            store::migrate(url).await?;
+            store::open(url, config.database_pool).await
+        }
+        opened => opened,
+    }
+}
+
+/// Sends what follows from each stored message, in the order stored.
+async fn send_outcomes(mut committed: mpsc::Receiver<Committed<AcceptedMessage>>, outbox: Outbox) {
+    while let Some(message) = committed.recv().await {
+        for stanza in AcceptedMessage::outcome(message) {
+            if outbox.send(Bytes::from(stanza)).await.is_err() {
+                tracing::debug!("the link is closed; a stored message is not relayed, the archive has it");
+            }
+        }
+    }
+}
+
+fn link_trouble(state: &LinkState) -> Option<String> {
+    match state {
+        LinkState::Up => None,
+        LinkState::Connecting => Some("connecting to the server".to_owned()),
+        LinkState::Down { reason } => Some(reason.to_string()),
+    }
+}
+
+fn link_config(config: &Config) -> LinkConfig {
+    // Any domain that the server hosts will answer a ping; without users' domains there is nobody to serve anyway.
+    let server_domain: DomainPart = config.domains.first().unwrap_or(&config.component_name).clone();
+    let (component, limits) = (&config.component, &config.limits);
+    LinkConfig {
+        limits: Limits {
+            stanza_bytes: limits.stanza_bytes,
+            depth: limits.depth,
+            elements: limits.elements,
+            attributes: limits.attributes,
+            attribute_bytes: limits.attribute_bytes,
+        },
+        keepalive: Keepalive { interval: component.keepalive_interval, timeout: component.keepalive_timeout },
+        backoff: Backoff { initial: component.reconnect_min, longest: component.reconnect_max },
+        drain_timeout: component.drain_timeout,
+        ..LinkConfig::new(
+            component.server.to_string(),
+            config.component_name.clone(),
+            server_domain,
+            config.component_secret.clone(),
+        )
+    }
+}
+
+fn directory_settings(config: &Config) -> directory::Settings {
+    directory::Settings {
+        max_devices: config.directory.max_devices,
+        repeat_window: config.directory.repeat_window,
+        max_subscriptions: config.directory.max_subscriptions,
+    }
+}
+
+fn ingest_settings(config: &Config) -> IngestSettings {
+    IngestSettings {
+        queue: config.archive.ingest_queue,
+        batch_max: config.archive.batch_max,
+        batch_delay: config.archive.batch_delay,
+        ..IngestSettings::default()
+    }
+}
+
+fn page_limits(config: &Config) -> PageLimits {
+    PageLimits {
+        default: config.archive.page_default,
+        max: config.archive.page_max,
+        max_bytes: config.archive.page_bytes,
+    }
+}
+
+fn purge_settings(config: &Config) -> PurgeSettings {
+    PurgeSettings { batch: config.archive.purge_batch, interval: config.archive.purge_interval }
+}
+
+fn retention(config: &Config) -> Retention {
+    let of = |class| match config.archive.retention.of(class) {
+        Keep::For(time) => Some(time),
+        Keep::Forever | Keep::None => None,
+    };
+    Retention {
+        content: of(Class::Content),
+        key_transport: of(Class::KeyTransport),
+        plain: of(Class::Plain),
+        signal: of(Class::Signal),
+    }
+}
+
+fn unarchived(config: &Config) -> std::collections::BTreeSet<Class> {
+    Class::ALL.into_iter().filter(|class| config.archive.retention.of(*class) == Keep::None).collect()
+}

@@ -1,0 +1,222 @@
+//! Bundles and the stock of one-time prekeys: publish, retract, read back.
+//!
+//! Claims run beside this without waiting for the account's lock. What keeps them right is the order of the statements:
+//! unissued prekeys are deleted first, which waits for claims that hold one of them; the next statement then sees as issued
+//! what those claims took.
+
+use bytes::Bytes;
+use sqlx::PgConnection;
+
+use crate::model::{DeviceId, Protocol, PublishedBundle, Timestamp};
+use crate::store::{BundlePublished, Stock, StoreError, columns};
+
+/// One device of an account, as the tables name it.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) account: i64,
+    pub(super) protocol: Protocol,
+    pub(super) device: DeviceId,
+}
+
+/// Stores a bundle. The caller holds the lock on the account.
+pub(super) async fn publish(
+    connection: &mut PgConnection,
+    place: Place,
+    published: &PublishedBundle,
+    now: Timestamp,
+) -> Result<BundlePublished, StoreError> {
+    let known: Option<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT identity_key, next_upload FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let identity_changed = known.as_ref().is_some_and(|(identity, _)| *identity != published.bundle.identity_key);
+    let next_upload = known.map_or(0, |(_, next)| next);
+    let prekeys = &published.bundle.prekeys;
+    let places = i64::try_from(prekeys.len()).map_err(|_| StoreError::Range("prekeys of a bundle"))?;
+
+    put(connection, place, published, next_upload.saturating_add(places), now).await?;
+    let keys: Vec<&[u8]> = prekeys.iter().map(|prekey| prekey.key.as_slice()).collect();
+    let ids: Vec<i32> = prekeys.iter().map(|prekey| prekey.id.to_sql()).collect();
+    let withdrawn = withdraw_all_but(connection, place, &keys).await?;
+    let already_issued = adopt_known(connection, place, &keys, &ids).await?;
+    let added = add_new(connection, place, &keys, &ids, next_upload).await?;
+    let unissued = stock(connection, place).await?.unissued;
+    Ok(BundlePublished { added, already_issued, withdrawn, identity_changed, unissued })
+}
+
+async fn put(
+    connection: &mut PgConnection,
+    place: Place,
+    published: &PublishedBundle,
+    next_upload: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let bundle = &published.bundle;
+    sqlx::query(
+        "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
+             signed_prekey, signed_prekey_signature, published_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         ON CONFLICT (account, protocol, device) DO UPDATE SET item_id = excluded.item_id, payload = excluded.payload,
+             identity_key = excluded.identity_key, next_upload = excluded.next_upload,
+             signed_prekey_id = excluded.signed_prekey_id, signed_prekey = excluded.signed_prekey,
+             signed_prekey_signature = excluded.signed_prekey_signature, published_at = excluded.published_at",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .bind(&published.item_id)
+    .bind(published.payload.as_ref())
+    .bind(&bundle.identity_key)
+    .bind(next_upload)
+    .bind(i64::from(bundle.signed_prekey.id))
+    .bind(&bundle.signed_prekey.key)
+    .bind(&bundle.signed_prekey.signature)
+    .bind(now.micros())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes every prekey out of stock that is not among `keys`; how many were still in the bundle before.
+async fn withdraw_all_but(connection: &mut PgConnection, place: Place, keys: &[&[u8]]) -> Result<u32, StoreError> {
+    let deleted = sqlx::query(
+        "DELETE FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL
+         AND key <> ALL ($4)",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .bind(keys)
+    .execute(&mut *connection)
+    .await?;
+    let issued = sqlx::query(
+        "UPDATE prekey SET withdrawn = true
+         WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND NOT withdrawn
+         AND key <> ALL ($4)",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .bind(keys)
+    .execute(connection)
+    .await?;
+    Ok(u32::try_from(deleted.rows_affected().saturating_add(issued.rows_affected())).unwrap_or(u32::MAX))
+}
+
+/// Gives the known ones among `keys` the ids that they have now, and brings back those that had been withdrawn. How many
+/// of them have been issued.
+async fn adopt_known(
+    connection: &mut PgConnection,
+    place: Place,
+    keys: &[&[u8]],
+    ids: &[i32],
+) -> Result<u32, StoreError> {
+    sqlx::query(
+        "UPDATE prekey p SET prekey_id = n.id, withdrawn = false
+         FROM unnest($4::bytea[], $5::integer[]) AS n (key, id)
+         WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = n.key
+         AND (p.prekey_id <> n.id OR p.withdrawn)",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .bind(keys)
+    .bind(ids)
+    .execute(&mut *connection)
+    .await?;
+    let issued: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM prekey
+         WHERE account = $1 AND protocol = $2 AND device = $3 AND key = ANY ($4) AND issued_at IS NOT NULL",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .bind(keys)
+    .fetch_one(connection)
+    .await?;
+    Ok(columns::few(issued))
+}
+
+/// Puts the unknown ones among `keys` into stock, at the end of the queue.
+async fn add_new(
+    connection: &mut PgConnection,
+    place: Place,
+    keys: &[&[u8]],
+    ids: &[i32],
+    next_upload: i64,
+) -> Result<u32, StoreError> {
+    let added = sqlx::query(
+        "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload)
+         SELECT $1, $2, $3, key, id, $6 + place
+         FROM unnest($4::bytea[], $5::integer[]) WITH ORDINALITY AS n (key, id, place)
+         ON CONFLICT (account, protocol, device, key) DO NOTHING",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .bind(keys)
+    .bind(ids)
+    .bind(next_upload)
+    .execute(connection)
+    .await?;
+    Ok(u32::try_from(added.rows_affected()).unwrap_or(u32::MAX))
+}
+
+/// Retracts a bundle: its prekeys are withdrawn, the tombstones stay. The caller holds the lock on the account.
+pub(super) async fn retract(connection: &mut PgConnection, place: Place) -> Result<bool, StoreError> {
+    let retracted = sqlx::query(
+        "UPDATE bundle SET payload = NULL
+         WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .execute(&mut *connection)
+    .await?;
+    withdraw_all_but(connection, place, &[]).await?;
+    Ok(retracted.rows_affected() > 0)
+}
+
+/// What a device has left.
+pub(super) async fn stock(connection: &mut PgConnection, place: Place) -> Result<Stock, StoreError> {
+    // Two counts, so that each is a scan of the few rows it counts and not of all tombstones.
+    let (unissued, issued): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM prekey
+                 WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL),
+                (SELECT count(*) FROM prekey
+                 WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND NOT withdrawn)",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .fetch_one(connection)
+    .await?;
+    Ok(Stock { unissued: columns::few(unissued), issued: columns::few(issued) })
+}
+
+/// Bundles as published, by device id.
+pub(super) async fn published(
+    connection: &mut PgConnection,
+    account: i64,
+    protocol: Protocol,
+    devices: Option<&[DeviceId]>,
+) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
+    let devices: Option<Vec<i32>> = devices.map(|devices| devices.iter().map(|device| device.to_sql()).collect());
+    let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
+        "SELECT device, item_id, payload FROM bundle
+         WHERE account = $1 AND protocol = $2 AND payload IS NOT NULL AND ($3::integer[] IS NULL OR device = ANY ($3))
+         ORDER BY device",
+    )
+    .bind(account)
+    .bind(protocol.code())
+    .bind(devices)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|(device, item_id, payload)| Ok((columns::device(device)?, item_id, Bytes::from(payload))))
+        .collect()
+}

@@ -1,0 +1,244 @@
+//! [`DirectoryStore`] on PostgreSQL: each operation with the transaction that it runs in.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jid::Jid;
+
+use super::bundle::Place;
+use super::subscription::Node;
+use super::{PostgresStore, account, bundle, claim, device_list, session, subscription};
+use crate::model::{DeviceId, DeviceList, Owner, Protocol, PublishedBundle, SessionJid, Timestamp};
+use crate::store::{
+    BundlePublished, Claim, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock, StoreError,
+    columns,
+};
+
+#[async_trait]
+impl DirectoryStore for PostgresStore {
+    async fn register_account(&self, owner: &Owner, now: Timestamp) -> Result<(), StoreError> {
+        self.each("register-account", |mut db| async move {
+            if account::find(&mut db, owner).await?.is_none() {
+                account::register(&mut db, &[owner.as_str()], now).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn account_exists(&self, owner: &Owner) -> Result<bool, StoreError> {
+        self.each("find-account", |mut db| async move { Ok(account::find(&mut db, owner).await?.is_some()) }).await
+    }
+
+    async fn device_list(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        seen_by: Option<&SessionJid>,
+    ) -> Result<Option<DeviceList>, StoreError> {
+        let resource = seen_by.filter(|session| session.jid().to_bare() == *owner.jid()).map(SessionJid::resource);
+        self.transaction("read-list", |mut db| async move {
+            let Some(account) = account::find(&mut db, owner).await? else { return db.abandon(None).await };
+            let list = device_list::in_force(&mut db, account, protocol).await?;
+            let (Some(resource), Some(in_force)) = (resource, &list) else { return db.abandon(list).await };
+            let seen = device_list::seen(&mut db, account, protocol, resource).await?;
+            if in_force.ids().eq(seen.iter().copied()) {
+                return db.abandon(list).await;
+            }
+            device_list::record_seen(&mut db, account, protocol, &[resource], in_force).await?;
+            db.commit(list).await
+        })
+        .await
+    }
+
+    async fn publish_device_list(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        session: &SessionJid,
+        list: &DeviceList,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<ListPublished, StoreError> {
+        self.transaction("publish-list", |mut db| async move {
+            let account = account::lock(&mut db, owner, now).await?;
+            let published =
+                device_list::publish(&mut db, account, protocol, session.resource(), (list, limit), now).await?;
+            db.commit(published).await
+        })
+        .await
+    }
+
+    async fn list_seen_by(&self, owner: &Owner, protocol: Protocol, sessions: &[SessionJid]) -> Result<(), StoreError> {
+        let resources: &[&str] = &sessions.iter().map(SessionJid::resource).collect::<Vec<_>>();
+        self.transaction("list-seen", |mut db| async move {
+            let Some(account) = account::lock_known(&mut db, owner).await? else { return db.abandon(()).await };
+            let Some(list) = device_list::in_force(&mut db, account, protocol).await? else {
+                return db.abandon(()).await;
+            };
+            device_list::record_seen(&mut db, account, protocol, resources, &list).await?;
+            db.commit(()).await
+        })
+        .await
+    }
+
+    async fn delete_device_list(&self, owner: &Owner, protocol: Protocol) -> Result<bool, StoreError> {
+        self.transaction("delete-list", |mut db| async move {
+            let Some(account) = account::lock_known(&mut db, owner).await? else { return db.abandon(false).await };
+            let done = device_list::delete(&mut db, account, protocol).await?;
+            db.commit(done).await
+        })
+        .await
+    }
+
+    async fn publish_bundle(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        device: DeviceId,
+        session: &SessionJid,
+        published: &PublishedBundle,
+        now: Timestamp,
+    ) -> Result<BundlePublished, StoreError> {
+        self.transaction("publish-bundle", |mut db| async move {
+            let place = Place { account: account::lock(&mut db, owner, now).await?, protocol, device };
+            let done = bundle::publish(&mut db, place, published, now).await?;
+            session::learn(&mut db, place, session.resource(), now).await?;
+            db.commit(done).await
+        })
+        .await
+    }
+
+    async fn retract_bundle(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<bool, StoreError> {
+        self.transaction("retract-bundle", |mut db| async move {
+            let Some(account) = account::lock_known(&mut db, owner).await? else { return db.abandon(false).await };
+            let done = bundle::retract(&mut db, Place { account, protocol, device }).await?;
+            db.commit(done).await
+        })
+        .await
+    }
+
+    async fn published_bundles(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        devices: Option<&[DeviceId]>,
+    ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
+        self.each("read-bundles", |mut db| async move {
+            let Some(account) = account::find(&mut db, owner).await? else { return Ok(Vec::new()) };
+            bundle::published(&mut db, account, protocol, devices).await
+        })
+        .await
+    }
+
+    async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
+        self.transaction("claim", |mut db| async move {
+            let end = claim::claim(&mut db, claim, now).await?;
+            db.end(end).await
+        })
+        .await
+    }
+
+    async fn forget_claims(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        self.each("forget-claims", |mut db| async move { claim::forget(&mut db, before, limit).await }).await
+    }
+
+    async fn stock(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<Stock, StoreError> {
+        self.each("stock", |mut db| async move {
+            let Some(account) = account::find(&mut db, owner).await? else { return Ok(Stock::default()) };
+            bundle::stock(&mut db, Place { account, protocol, device }).await
+        })
+        .await
+    }
+
+    async fn subscribe(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        node: NodeKind,
+        subscriber: &Jid,
+        limit: u32,
+    ) -> Result<bool, StoreError> {
+        self.transaction("subscribe", |mut db| async move {
+            let Some(account) = account::lock_known(&mut db, owner).await? else { return db.abandon(false).await };
+            let done = subscription::add(&mut db, Node { account, protocol, kind: node }, subscriber, limit).await?;
+            db.commit(done).await
+        })
+        .await
+    }
+
+    async fn unsubscribe(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        node: NodeKind,
+        subscriber: &Jid,
+    ) -> Result<bool, StoreError> {
+        self.each("unsubscribe", |mut db| async move {
+            let Some(account) = account::find(&mut db, owner).await? else { return Ok(false) };
+            subscription::remove(&mut db, Node { account, protocol, kind: node }, subscriber).await
+        })
+        .await
+    }
+
+    async fn subscribers(&self, owner: &Owner, protocol: Protocol, node: NodeKind) -> Result<Vec<Jid>, StoreError> {
+        self.each("subscribers", |mut db| async move {
+            let Some(account) = account::find(&mut db, owner).await? else { return Ok(Vec::new()) };
+            subscription::all(&mut db, Node { account, protocol, kind: node }).await
+        })
+        .await
+    }
+
+    async fn learn_session(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        session: &SessionJid,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.transaction("learn-session", |mut db| async move {
+            let account = match account::find(&mut db, owner).await? {
+                Some(account) => account,
+                None => account::lock(&mut db, owner, now).await?,
+            };
+            let done = session::learn(&mut db, Place { account, protocol, device }, session.resource(), now).await?;
+            db.commit(done).await
+        })
+        .await
+    }
+
+    async fn session_devices(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        session: &SessionJid,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        self.each("session-devices", |mut db| async move {
+            let Some(account) = account::find(&mut db, owner).await? else { return Ok(Vec::new()) };
+            session::devices(&mut db, account, protocol, session.resource()).await
+        })
+        .await
+    }
+
+    async fn directory_totals(&self) -> Result<DirectoryTotals, StoreError> {
+        let (bundles, issued, last_resort, issued_twice): (i64, i64, i64, i64) = self
+            .each("directory-totals", |mut db| async move {
+                let totals = sqlx::query_as(
+                    "SELECT (SELECT count(*) FROM bundle WHERE payload IS NOT NULL),
+                            (SELECT count(*) FROM hand_out WHERE NOT last_resort),
+                            (SELECT count(*) FROM hand_out WHERE last_resort),
+                            (SELECT count(*) FROM (SELECT FROM hand_out WHERE NOT last_resort
+                                                   GROUP BY account, protocol, device, key
+                                                   HAVING count(*) > 1) twice)",
+                );
+                Ok(totals.fetch_one(&mut *db).await?)
+            })
+            .await?;
+        Ok(DirectoryTotals {
+            bundles: columns::total(bundles),
+            issued: columns::total(issued),
+            last_resort: columns::total(last_resort),
+            issued_twice: columns::total(issued_twice),
+        })
+    }
+}

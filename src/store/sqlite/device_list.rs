@@ -1,0 +1,164 @@
+//! Device lists, and what each session of the owner saw of them.
+
+use sqlx::SqliteConnection;
+
+use crate::model::{Clock, DeviceId, DeviceList, Protocol, SystemClock, Timestamp};
+use crate::store::columns::{self, ListedDevice};
+use crate::store::list_merge::merge;
+use crate::store::{ListPublished, SESSIONS_REMEMBERED, StoreError};
+
+/// The list in force.
+pub(super) async fn in_force(
+    connection: &mut SqliteConnection,
+    account: i64,
+    protocol: Protocol,
+) -> Result<Option<DeviceList>, StoreError> {
+    let rows: Vec<ListedDevice> = sqlx::query_as(
+        "SELECT d.device, d.label, d.label_signature
+         FROM device_list l LEFT JOIN listed_device d ON d.account = l.account AND d.protocol = l.protocol
+         WHERE l.account = ?1 AND l.protocol = ?2 ORDER BY d.position",
+    )
+    .bind(account)
+    .bind(protocol.code())
+    .fetch_all(connection)
+    .await?;
+    columns::device_list(rows)
+}
+
+/// What a session last saw; nothing, if that is not known.
+pub(super) async fn seen(
+    connection: &mut SqliteConnection,
+    account: i64,
+    protocol: Protocol,
+    resource: &str,
+) -> Result<Vec<DeviceId>, StoreError> {
+    let devices: Option<String> =
+        sqlx::query_scalar("SELECT devices FROM list_seen WHERE account = ?1 AND protocol = ?2 AND resource = ?3")
+            .bind(account)
+            .bind(protocol.code())
+            .bind(resource)
+            .fetch_optional(connection)
+            .await?;
+    devices
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(|id| DeviceId::parse(id).map_err(|_| StoreError::Corrupt("device id")))
+        .collect()
+}
+
+/// Records what sessions saw, and forgets the sessions longest unchanged.
+pub(super) async fn record_seen(
+    connection: &mut SqliteConnection,
+    account: i64,
+    protocol: Protocol,
+    resources: &[&str],
+    list: &DeviceList,
+) -> Result<(), StoreError> {
+    let devices: Vec<String> = list.ids().map(|id| id.to_string()).collect();
+    let devices = devices.join(" ");
+    for resource in resources {
+        sqlx::query(
+            "INSERT INTO list_seen (account, protocol, resource, devices, seen_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (account, protocol, resource) DO UPDATE SET devices = excluded.devices,
+                 seen_at = excluded.seen_at
+             WHERE list_seen.devices <> excluded.devices",
+        )
+        .bind(account)
+        .bind(protocol.code())
+        .bind(resource)
+        .bind(&devices)
+        .bind(SystemClock.now().micros())
+        .execute(&mut *connection)
+        .await?;
+    }
+    sqlx::query(
+        "DELETE FROM list_seen WHERE account = ?1 AND protocol = ?2 AND resource IN
+         (SELECT resource FROM list_seen WHERE account = ?1 AND protocol = ?2 ORDER BY seen_at DESC LIMIT -1 OFFSET ?3)",
+    )
+    .bind(account)
+    .bind(protocol.code())
+    .bind(SESSIONS_REMEMBERED)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Merges a published list into the one in force.
+pub(super) async fn publish(
+    connection: &mut SqliteConnection,
+    account: i64,
+    protocol: Protocol,
+    resource: &str,
+    (published, limit): (&DeviceList, usize),
+    now: Timestamp,
+) -> Result<ListPublished, StoreError> {
+    let before = in_force(connection, account, protocol).await?;
+    let seen = seen(connection, account, protocol, resource).await?;
+    let Some(list) = merge(published, before.as_ref(), &seen, limit) else {
+        return Ok(ListPublished::TooManyDevices);
+    };
+    // Not the merged list: what it kept for others, the session learns only from reading it or from an event.
+    record_seen(connection, account, protocol, &[resource], published).await?;
+    let changed = before.as_ref() != Some(&list);
+    if changed {
+        replace(connection, account, protocol, &list, now).await?;
+    }
+    Ok(ListPublished::Accepted { list, changed })
+}
+
+async fn replace(
+    connection: &mut SqliteConnection,
+    account: i64,
+    protocol: Protocol,
+    list: &DeviceList,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO device_list (account, protocol, updated_at) VALUES (?1, ?2, ?3)
+         ON CONFLICT (account, protocol) DO UPDATE SET updated_at = excluded.updated_at",
+    )
+    .bind(account)
+    .bind(protocol.code())
+    .bind(now.micros())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM listed_device WHERE account = ?1 AND protocol = ?2")
+        .bind(account)
+        .bind(protocol.code())
+        .execute(&mut *connection)
+        .await?;
+    for (device, position) in list.devices().iter().zip(1_i64..) {
+        sqlx::query(
+            "INSERT INTO listed_device (account, protocol, device, position, label, label_signature)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(account)
+        .bind(protocol.code())
+        .bind(device.id.to_sql())
+        .bind(position)
+        .bind(device.label.as_deref())
+        .bind(device.label_signature.as_deref())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Removes the list, and what was seen of it: a later list is new to every session.
+pub(super) async fn delete(
+    connection: &mut SqliteConnection,
+    account: i64,
+    protocol: Protocol,
+) -> Result<bool, StoreError> {
+    sqlx::query("DELETE FROM list_seen WHERE account = ?1 AND protocol = ?2")
+        .bind(account)
+        .bind(protocol.code())
+        .execute(&mut *connection)
+        .await?;
+    let deleted = sqlx::query("DELETE FROM device_list WHERE account = ?1 AND protocol = ?2")
+        .bind(account)
+        .bind(protocol.code())
+        .execute(connection)
+        .await?;
+    Ok(deleted.rows_affected() > 0)
+}

@@ -1,0 +1,339 @@
+//! The archive through the alias door of a real Prosody, asked by a client that shares no code with the product
+//! (DESIGN: "Archive: what must always hold").
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod support;
+
+use minidom::Element;
+use support::multiend::Multiend;
+use support::omemo::{TestDevice, publish};
+use support::prosody::Prosody;
+use support::xmpp::{Client, error_condition};
+use support::{COMPONENT, DOMAIN};
+
+const ALICE: &str = r"alice\40example.org@multiend.example.org";
+const BOB: &str = r"bob\40example.org@multiend.example.org";
+const MAM: &str = "urn:xmpp:mam:2";
+const RSM: &str = "http://jabber.org/protocol/rsm";
+
+struct Setup {
+    prosody: Prosody,
+    multiend: Multiend,
+    alice: Client,
+    bob: Client,
+}
+
+/// Alice and bob, who have both used the service.
+async fn setup(extra: &str) -> Setup {
+    let prosody = Prosody::builder().users(&["alice", "bob", "carol"]).multiend().start();
+    let multiend = Multiend::builder(prosody.component_port()).extra(extra).start();
+    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    let mut bob = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "phone").await;
+    for (client, alias, device) in [(&mut alice, ALICE, 1), (&mut bob, BOB, 2)] {
+        client.online().await;
+        let bundle = TestDevice { id: device, seed: 1 }.bundle(1..=3);
+        let published = client
+            .request("set", Some(alias), &publish("urn:xmpp:omemo:2:bundles", &device.to_string(), &bundle))
+            .await;
+        assert_eq!(published.attr("type"), Some("result"));
+    }
+    Setup { prosody, multiend, alice, bob }
+}
+
+/// Sends a message and waits until it is stored; gives the id in the sender's archive.
+async fn send(client: &mut Client, to: &str, id: &str, content: &str) -> String {
+    client
+        .send_raw(&format!(
+            "<message type='chat' to='{to}' id='{id}'>{content}<request xmlns='urn:multiend:0'/></message>"
+        ))
+        .await;
+    let archived = client
+        .wait_for("the acknowledgement", |stanza| {
+            stanza.get_child("archived", "urn:multiend:0").is_some_and(|archived| archived.attr("for") == Some(id))
+        })
+        .await;
+    let stanza_id = archived.get_child("archived", "urn:multiend:0").unwrap().children().next().unwrap();
+    stanza_id.attr("id").unwrap().to_owned()
+}
+
+struct Page {
+    /// Archive id and forwarded message.
+    results: Vec<(String, Element)>,
+    fin: Element,
+}
+
+impl Page {
+    fn ids(&self) -> Vec<&str> {
+        self.results.iter().map(|(_, message)| message.attr("id").unwrap_or_default()).collect()
+    }
+
+    fn end(&self, name: &str) -> String {
+        self.fin.get_child("set", RSM).unwrap().get_child(name, RSM).map(Element::text).unwrap_or_default()
+    }
+
+    fn complete(&self) -> bool {
+        self.fin.attr("complete") == Some("true")
+    }
+}
+
+fn form(fields: &[(&str, &str)]) -> String {
+    let fields: String =
+        fields.iter().map(|(var, value)| format!("<field var='{var}'><value>{value}</value></field>")).collect();
+    format!(
+        "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>{MAM}</value></field>{fields}</x>"
+    )
+}
+
+fn rsm(content: &str) -> String {
+    format!("<set xmlns='{RSM}'>{content}</set>")
+}
+
+async fn query(client: &mut Client, archive: &str, content: &str) -> Page {
+    let id = client.fresh_id();
+    client
+        .send_raw(&format!(
+            "<iq type='set' id='{id}' to='{archive}'><query xmlns='{MAM}' queryid='q'>{content}</query></iq>"
+        ))
+        .await;
+    let mut results = Vec::new();
+    loop {
+        let stanza = client.next_stanza().await;
+        if let Some(result) = stanza.get_child("result", MAM) {
+            assert_eq!((stanza.attr("from"), result.attr("queryid")), (Some(archive), Some("q")));
+            let forwarded = result.children().next().unwrap();
+            let message = forwarded.children().find(|child| child.name() == "message").unwrap();
+            results.push((result.attr("id").unwrap().to_owned(), message.clone()));
+        } else if stanza.attr("id") == Some(&id) {
+            let fin = stanza.get_child("fin", MAM);
+            return Page { results, fin: fin.unwrap_or_else(|| panic!("{}", String::from(&stanza))).clone() };
+        }
+    }
+}
+
+async fn refused(client: &mut Client, archive: &str, content: &str) -> String {
+    let answer = client.request("set", Some(archive), &format!("<query xmlns='{MAM}'>{content}</query>")).await;
+    error_condition(&answer).unwrap_or_else(|| panic!("{}", String::from(&answer))).to_owned()
+}
+
+#[tokio::test]
+async fn a_message_is_archived_for_both_and_relayed_with_the_id_of_the_receivers_archive() {
+    let Setup { mut alice, mut bob, .. } = setup("").await;
+    let forged = format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{BOB}' id='forged'/>");
+    let sent =
+        send(&mut alice, BOB, "m1", &format!("<body>hello &amp; &lt;you&gt;</body><thread>t</thread>{forged}")).await;
+
+    let relayed = bob.wait_for("the relayed message", |stanza| stanza.attr("id") == Some("m1")).await;
+    assert_eq!(relayed.attr("from"), Some(format!("{ALICE}/phone").as_str()));
+    let stanza_ids: Vec<_> = relayed.children().filter(|child| child.name() == "stanza-id").collect();
+    assert_eq!(stanza_ids.len(), 1, "the forged one is gone");
+    assert_eq!(stanza_ids[0].attr("by"), Some(BOB));
+
+    let alices = query(&mut alice, ALICE, "").await;
+    assert_eq!(alices.results[0].0, sent);
+    assert_eq!(alices.results[0].1.attr("from"), Some("alice@example.org/phone"));
+    assert_eq!(alices.results[0].1.attr("to"), Some(BOB));
+    let bobs = query(&mut bob, COMPONENT, "").await;
+    assert_eq!(bobs.results[0].0, stanza_ids[0].attr("id").unwrap());
+    assert_ne!(bobs.results[0].0, sent, "an id belongs to one archive");
+    assert_eq!(bobs.results[0].1.attr("from"), Some(format!("{ALICE}/phone").as_str()));
+    let body = bobs.results[0].1.children().find(|child| child.name() == "body").unwrap().text();
+    assert_eq!(body, "hello & <you>");
+    assert!(bobs.complete());
+}
+
+#[tokio::test]
+async fn archive_3_pages_run_both_ways_and_filters_narrow_them() {
+    let Setup { mut alice, mut bob, prosody, .. } = setup("").await;
+    let mut carol = Client::connect(prosody.c2s_port(), DOMAIN, "carol", "phone").await;
+    for n in 0..12 {
+        send(&mut alice, BOB, &format!("m{n:02}"), "<body>b</body>").await;
+    }
+    // Carol writes without having published anything: her server vouches for her.
+    send(&mut carol, ALICE, "from-carol", "<body>c</body>").await;
+    let all = query(&mut alice, ALICE, "").await;
+    assert_eq!(all.results.len(), 13);
+
+    let mut forward = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = query(&mut alice, ALICE, &rsm(&format!("<max>5</max>{after}"))).await;
+        forward.extend(page.ids().iter().map(|id| (*id).to_owned()));
+        after = format!("<after>{}</after>", page.end("last"));
+        if page.complete() {
+            break;
+        }
+        assert_eq!(page.results.len(), 5);
+    }
+    assert_eq!(forward, all.ids());
+
+    let newest = query(&mut alice, ALICE, &rsm("<max>5</max><before/>")).await;
+    assert_eq!(newest.ids(), all.ids()[8..]);
+    let before =
+        query(&mut alice, ALICE, &rsm(&format!("<max>20</max><before>{}</before>", newest.end("first")))).await;
+    assert_eq!(before.ids(), all.ids()[..8]);
+    assert!(before.complete() && !newest.complete());
+
+    let with_bob = query(&mut alice, ALICE, &form(&[("with", BOB)])).await;
+    assert_eq!(with_bob.results.len(), 12);
+    let with_bob_himself = query(&mut alice, ALICE, &form(&[("with", "bob@example.org")])).await;
+    assert_eq!(with_bob_himself.ids(), with_bob.ids());
+    let nobody = query(&mut bob, BOB, &form(&[("with", "carol@example.org")])).await;
+    assert!(nobody.results.is_empty() && nobody.complete());
+    let nothing = query(&mut alice, ALICE, &form(&[("end", "2020-01-01T00:00:00Z")])).await;
+    assert!(nothing.results.is_empty());
+    let everything = query(&mut alice, ALICE, &form(&[("start", "2020-01-01T00:00:00Z")])).await;
+    assert_eq!(everything.ids(), all.ids());
+    let between = form(&[("after-id", &all.results[2].0), ("before-id", &all.results[6].0)]);
+    assert_eq!(query(&mut alice, ALICE, &between).await.ids(), all.ids()[3..6]);
+    let flipped = query(&mut alice, ALICE, &format!("{}<flip-page/>", rsm("<max>3</max>"))).await;
+    assert_eq!(flipped.ids(), ["m02", "m01", "m00"]);
+}
+
+#[tokio::test]
+async fn archive_1_a_message_sent_again_is_stored_once() {
+    let Setup { mut alice, mut bob, .. } = setup("").await;
+    let first = send(&mut alice, BOB, "again", "<body>once</body><origin-id xmlns='urn:xmpp:sid:0' id='again'/>").await;
+    let second =
+        send(&mut alice, BOB, "again", "<body>once</body><origin-id xmlns='urn:xmpp:sid:0' id='again'/>").await;
+    assert_eq!(first, second);
+    let other = send(&mut alice, BOB, "again", "<body>another text under the same id</body>").await;
+    assert_ne!(first, other, "only the same message is a duplicate");
+    for (client, archive) in [(&mut alice, ALICE), (&mut bob, BOB)] {
+        assert_eq!(query(client, archive, "").await.results.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn archive_4_a_view_is_trimmed_to_the_device_that_published_from_this_session() {
+    let Setup { mut alice, mut bob, multiend, prosody } = setup("").await;
+    let key = "A".repeat(132);
+    let group = |jid: &str, rids: &[u32]| {
+        let keys: String = rids.iter().map(|rid| format!("<key rid='{rid}'>{key}</key>")).collect();
+        format!("<keys jid='{jid}'>{keys}</keys>")
+    };
+    let groups = group("bob@example.org", &[2, 3, 4]) + &group("alice@example.org", &[5, 6]);
+    let encrypted = format!(
+        "<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'>{groups}</header><payload>UGF5bG9hZA==</payload></encrypted>"
+    );
+    send(&mut alice, BOB, "e1", &encrypted).await;
+
+    let rids = |message: &Element| -> Vec<String> {
+        let text = String::from(message);
+        text.split("rid=").skip(1).map(|rest| rest.split(['\'', '"']).nth(1).unwrap().to_owned()).collect()
+    };
+    let page = query(&mut bob, BOB, "").await;
+    assert_eq!(rids(&page.results[0].1), ["2"], "bob's phone published bundle 2");
+    let mut unknown = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "unknown").await;
+    let page = query(&mut unknown, BOB, "").await;
+    assert_eq!(rids(&page.results[0].1).len(), 5, "a session that is not known gets everything");
+    assert!(multiend.metric("multiend_archive_trimmed_bytes_total") >= 4.0 * 132.0);
+}
+
+#[tokio::test]
+async fn archive_5_what_has_expired_is_hidden_at_once_and_purged_later() {
+    let extra = "[archive]\npurge_interval = \"1s\"\n";
+    let Setup { mut alice, mut bob, multiend, .. } = setup(extra).await;
+    send(&mut alice, BOB, "stays", "<body>s</body>").await;
+    send(&mut alice, BOB, "goes", "<body>g</body><ephemeral xmlns='urn:xmpp:ephemeral:0' timer='1'/>").await;
+    send(&mut alice, BOB, "follows", "<body>f</body>").await;
+    assert_eq!(query(&mut bob, BOB, "").await.ids(), ["stays", "goes", "follows"]);
+    let page = support::process::poll_async("the expiry", support::xmpp::DEADLINE, async || {
+        let page = query(&mut bob, BOB, "").await;
+        (page.ids() == ["stays", "", "follows"]).then_some(page)
+    })
+    .await;
+    let placeholder = &page.results[1];
+    assert!(placeholder.1.children().all(|child| child.name() == "expired"), "the message itself is gone");
+    support::process::poll("the purge", support::xmpp::DEADLINE, || {
+        (multiend.metric("multiend_archive_purged_bodies_total") >= 1.0).then_some(())
+    });
+    let after = rsm(&format!("<after>{}</after>", placeholder.0));
+    assert_eq!(
+        query(&mut bob, BOB, &after).await.ids(),
+        ["follows"],
+        "the id of a placeholder is a place to go on from"
+    );
+}
+
+#[tokio::test]
+async fn archive_6_an_archive_answers_its_owner_only() {
+    let Setup { mut alice, mut bob, .. } = setup("").await;
+    send(&mut alice, BOB, "m", "<body>b</body>").await;
+    assert_eq!(refused(&mut alice, BOB, "").await, "forbidden");
+    let metadata = alice.request("get", Some(BOB), &format!("<metadata xmlns='{MAM}'/>")).await;
+    assert_eq!(error_condition(&metadata), Some("forbidden"));
+    let own = bob.request("get", Some(BOB), &format!("<metadata xmlns='{MAM}'/>")).await;
+    assert_eq!(own.get_child("metadata", MAM).unwrap().children().count(), 2);
+}
+
+#[tokio::test]
+async fn bad_queries_and_messages_get_the_error_that_their_xep_names() {
+    let Setup { mut alice, mut bob, .. } = setup("").await;
+    send(&mut alice, BOB, "m", "<body>b</body>").await;
+    let over_long = "x".repeat(5_000);
+    for (what, content, expected) in [
+        ("unknown field", form(&[("urn:nobody:knows", "1")]), "feature-not-implemented"),
+        ("malformed time", form(&[("start", "yesterday")]), "bad-request"),
+        ("malformed jid", form(&[("with", "@@")]), "bad-request"),
+        ("unknown id", rsm("<after>no-such-id</after>"), "item-not-found"),
+        ("unknown before-id", form(&[("before-id", "no-such-id")]), "item-not-found"),
+        ("over-long id", rsm(&format!("<after>{over_long}</after>")), "item-not-found"),
+        ("malformed max", rsm("<max>many</max>"), "bad-request"),
+    ] {
+        assert_eq!(refused(&mut alice, ALICE, &content).await, expected, "{what}");
+    }
+    for (what, to, stanza, expected) in [
+        ("no such account", r"nobody\40example.org@multiend.example.org", "type='chat'", "service-unavailable"),
+        ("foreign domain", r"eve\40evil.example@multiend.example.org", "type='chat'", "service-unavailable"),
+        ("groupchat", BOB, "type='groupchat'", "service-unavailable"),
+        ("to the component", COMPONENT, "type='chat'", "service-unavailable"),
+    ] {
+        let id = alice.fresh_id();
+        alice.send_raw(&format!("<message id='{id}' to='{to}' {stanza}><body>b</body></message>")).await;
+        let answer = alice.wait_for(what, |stanza| stanza.attr("id") == Some(&id)).await;
+        assert_eq!(error_condition(&answer), Some(expected), "{what}");
+    }
+    for (client, archive) in [(&mut alice, ALICE), (&mut bob, BOB)] {
+        assert_eq!(query(client, archive, "").await.ids(), ["m"], "nothing was stored");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_archived_is_still_relayed_in_order() {
+    let Setup { mut alice, mut bob, .. } = setup("").await;
+    for (id, content) in [
+        ("typing", "<composing xmlns='http://jabber.org/protocol/chatstates'/>"),
+        ("secret", "<body>s</body><no-store xmlns='urn:xmpp:hints'/>"),
+    ] {
+        alice.send_raw(&format!("<message type='chat' to='{BOB}' id='{id}'>{content}</message>")).await;
+    }
+    send(&mut alice, BOB, "kept", "<body>k</body>").await;
+    let mut order = Vec::new();
+    while order.len() < 3 {
+        let stanza = bob.next_stanza().await;
+        if stanza.name() == "message" {
+            order.push(stanza.attr("id").unwrap().to_owned());
+        }
+    }
+    assert_eq!(order, ["typing", "secret", "kept"]);
+    assert_eq!(query(&mut bob, BOB, "").await.ids(), ["kept"]);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_deliver_tells_the_session_that_wrote() {
+    let Setup { mut alice, mut bob, prosody, .. } = setup("").await;
+    send(&mut bob, ALICE, "hi", "<body>b</body>").await;
+    drop(bob);
+    // Without offline storage the server bounces what it cannot deliver.
+    alice.send_raw(&format!("<message type='chat' to='{BOB}' id='bounced'><body>b</body></message>")).await;
+    let bounce = alice.wait_for("the bounce", |stanza| stanza.attr("id") == Some("bounced")).await;
+    assert_eq!((bounce.attr("type"), bounce.attr("from")), (Some("error"), Some(BOB)));
+    drop(prosody);
+}

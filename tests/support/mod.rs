@@ -1,0 +1,24 @@
+//! What the integration tests stand on: private, real servers and a raw XMPP client.
+//!
+//! Every server gets its own random loopback ports and its own temporary directory, is stopped by process id when it is
+//! dropped, and dies with the test binary in any case. Nothing here sleeps to wait for a state: everything polls, with a
+//! deadline. All of it works as root and as an ordinary user.
+//!
+//! Use it from an integration test with `mod support;`.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod ejabberd;
+pub mod multiend;
+pub mod omemo;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod prosody;
+pub mod xmpp;
+
+/// The domain whose users the tests' servers serve, unless a test says otherwise.
+pub const DOMAIN: &str = "example.org";
+/// The component JID that the tests' servers know, unless a test says otherwise.
+pub const COMPONENT: &str = "multiend.example.org";
+/// The secret of [`COMPONENT`].
+pub const SECRET: &str = "component-secret-of-the-tests";
