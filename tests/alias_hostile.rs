@@ -12,11 +12,12 @@ mod support;
 
 use support::DOMAIN;
 use support::multiend::Multiend;
-use support::omemo::{TestDevice, items, items_of, publish};
+use support::omemo::{PUBSUB, TestDevice, devices, items, items_of, publish};
 use support::prosody::Prosody;
 use support::xmpp::{Client, error_condition};
 
 const ALICE: &str = r"alice\40example.org@multiend.example.org";
+const DEVICES: &str = "urn:xmpp:omemo:2:devices";
 const BUNDLES: &str = "urn:xmpp:omemo:2:bundles";
 
 struct Setup {
@@ -61,4 +62,27 @@ async fn an_answer_too_long_for_the_server_does_not_end_the_stream() {
     let some = alice.request("get", Some(ALICE), &items(BUNDLES, &["1", "2", "3"])).await;
     assert_eq!(items_of(&some).len(), 3);
     assert!(setup.multiend.metric("multiend_link_reconnects_total") < 0.5);
+}
+
+#[tokio::test]
+async fn naming_a_device_twice_claims_once_and_a_refused_delete_claims_nothing() {
+    let setup = setup();
+    let mut alice = setup.client("alice", "phone").await;
+    let device = TestDevice { id: 1, seed: 1 };
+    alice.request("set", Some(ALICE), &publish(BUNDLES, "1", &device.bundle(1..=3))).await;
+    alice.request("set", Some(ALICE), &publish(DEVICES, "current", &devices(&[1]))).await;
+    let mut bob = setup.client("bob", "phone").await;
+    let delete = format!("<pubsub xmlns='{PUBSUB}#owner'><delete node='{BUNDLES}'/></pubsub>");
+    let answer = bob.request("set", Some(ALICE), &delete).await;
+    assert_eq!(error_condition(&answer), Some("forbidden"));
+    let claims = |result: &str| {
+        setup.multiend.metric(&format!("multiend_directory_claims_total{{protocol=\"omemo2\",result=\"{result}\"}}"))
+    };
+    assert!(claims("fresh") < 0.5, "a refused delete hands out nothing");
+    let answer = bob.request("get", Some(ALICE), &items(BUNDLES, &["1", "1", "1"])).await;
+    assert_eq!(items_of(&answer).len(), 1);
+    assert!(claims("repeat") < 0.5);
+    assert_eq!(alice.request("set", Some(ALICE), &delete).await.attr("type"), Some("result"));
+    let answer = bob.request("get", Some(ALICE), &items(BUNDLES, &["1"])).await;
+    assert_eq!(error_condition(&answer), Some("item-not-found"));
 }
