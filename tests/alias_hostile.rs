@@ -10,13 +10,17 @@
 
 mod support;
 
+use sqlx::Connection as _;
 use support::DOMAIN;
 use support::multiend::Multiend;
 use support::omemo::{PUBSUB, TestDevice, devices, items, items_of, publish};
+use support::postgres::{Fsync, Postgres};
+use support::process::{poll, poll_async};
 use support::prosody::Prosody;
-use support::xmpp::{Client, error_condition};
+use support::xmpp::{Client, DEADLINE, error_condition};
 
 const ALICE: &str = r"alice\40example.org@multiend.example.org";
+const MULTIEND: &str = "urn:multiend:0";
 const DEVICES: &str = "urn:xmpp:omemo:2:devices";
 const BUNDLES: &str = "urn:xmpp:omemo:2:bundles";
 
@@ -85,4 +89,53 @@ async fn naming_a_device_twice_claims_once_and_a_refused_delete_claims_nothing()
     assert_eq!(alice.request("set", Some(ALICE), &delete).await.attr("type"), Some("result"));
     let answer = bob.request("get", Some(ALICE), &items(BUNDLES, &["1"])).await;
     assert_eq!(error_condition(&answer), Some("item-not-found"));
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_although_the_database_is_away() {
+    let mut postgres = Postgres::start(Fsync::Off);
+    let database = postgres.fresh_database().await;
+    let prosody = Prosody::builder().users(&["alice"]).multiend().start();
+    let mut multiend = Multiend::builder(prosody.component_port())
+        .database(&database)
+        .env("MULTIEND_COMPONENT__DRAIN_TIMEOUT", "1s")
+        .start();
+    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    alice.online().await;
+    let message =
+        |id: &str| format!("<message to='{ALICE}' id='{id}'><body>b</body><request xmlns='urn:multiend:0'/></message>");
+    alice.send_raw(&message("m1")).await;
+    alice.wait_for("the acknowledgement", |stanza| stanza.get_child("archived", MULTIEND).is_some()).await;
+    postgres.stop();
+    alice.send_raw(&message("m2")).await;
+    poll("the writer to be in trouble", DEADLINE, || multiend.log().contains("cannot be stored now").then_some(()));
+    assert!(multiend.terminate().success());
+    assert!(multiend.log().contains("not everything could be stored in time"));
+}
+
+#[tokio::test]
+async fn what_anybody_claimed_is_forgotten_after_the_repeat_window() {
+    let prosody = Prosody::builder().users(&["alice", "bob"]).multiend().start();
+    let extra = "[directory]\nrepeat_window = \"1s\"\n[archive]\npurge_interval = \"1s\"\n";
+    let multiend = Multiend::builder(prosody.component_port()).extra(extra).start();
+    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    let bundle = TestDevice { id: 1, seed: 1 }.bundle(1..=3);
+    alice.request("set", Some(ALICE), &publish(BUNDLES, "1", &bundle)).await;
+    let mut bob = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "phone").await;
+    let claimed = bob.request("get", Some(ALICE), &items(BUNDLES, &["1"])).await;
+    assert_eq!(items_of(&claimed).len(), 1);
+    poll("the claim to be forgotten", DEADLINE, || {
+        let metric = "multiend_store_operation_seconds_count{operation=\"forget-claims\"}";
+        (multiend.metric(metric) > 1.5).then_some(())
+    });
+    let file = multiend.data_dir().join("multiend.sqlite3");
+    let mut database = sqlx::SqliteConnection::connect(&format!("sqlite:{}", file.display())).await.unwrap();
+    poll_async("an empty table", DEADLINE, async || {
+        let claims: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM prekey_claim").fetch_one(&mut database).await.unwrap();
+        (claims == 0).then_some(())
+    })
+    .await;
+    let issued: i64 = sqlx::query_scalar("SELECT count(*) FROM hand_out").fetch_one(&mut database).await.unwrap();
+    assert_eq!(issued, 1, "what was handed out stays known");
 }

@@ -1,4 +1,4 @@
-//! Removing what has expired (DESIGN, archive invariant 5). Readers no longer see it from the instant at which it expires;
+//! Removing what has expired (DESIGN, archive invariant 5; directory invariant 2). Readers no longer see it from the instant at which it expires;
 //! the purge gives the space back, in transactions so short that nobody waits for them.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::ArchiveMetrics;
 use crate::model::Clock;
-use crate::store::{ArchiveStore, Purged, StoreError};
+use crate::store::{ArchiveStore, DirectoryStore, Purged, StoreError};
 
 /// How the purge goes about its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,32 @@ pub async fn run<S: ArchiveStore + ?Sized>(
         if let Err(error) = purge_all(store.as_ref(), clock.as_ref(), settings, &metrics, &stop).await {
             metrics.purge_failed();
             tracing::warn!(%error, "purging expired messages failed; the next run tries again");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(settings.interval) => {}
+        }
+    }
+}
+
+/// Forgets, until `stop` is cancelled, which prekey a requester got longer than `window` ago: it is not repeated any more. Who
+/// asks is anybody, so what is remembered of them must not grow for ever. Tombstones stay.
+pub async fn forget_claims<S: DirectoryStore + ?Sized>(
+    store: Arc<S>,
+    clock: Arc<dyn Clock>,
+    window: Duration,
+    settings: PurgeSettings,
+    stop: CancellationToken,
+) {
+    loop {
+        let before = clock.now().minus(window);
+        match store.forget_claims(before, settings.batch.max(1)).await {
+            Ok(forgotten) if forgotten > 0 && !stop.is_cancelled() => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "forgetting old claims failed; the next run tries again"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
