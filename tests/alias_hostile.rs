@@ -11,15 +11,16 @@
 mod support;
 
 use sqlx::Connection as _;
-use support::DOMAIN;
 use support::multiend::Multiend;
 use support::omemo::{PUBSUB, TestDevice, devices, items, items_of, publish};
 use support::postgres::{Fsync, Postgres};
 use support::process::{poll, poll_async};
 use support::prosody::Prosody;
 use support::xmpp::{Client, DEADLINE, error_condition};
+use support::{COMPONENT, DOMAIN};
 
 const ALICE: &str = r"alice\40example.org@multiend.example.org";
+const BOB: &str = r"bob\40example.org@multiend.example.org";
 const MULTIEND: &str = "urn:multiend:0";
 const DEVICES: &str = "urn:xmpp:omemo:2:devices";
 const BUNDLES: &str = "urn:xmpp:omemo:2:bundles";
@@ -138,4 +139,23 @@ async fn what_anybody_claimed_is_forgotten_after_the_repeat_window() {
     .await;
     let issued: i64 = sqlx::query_scalar("SELECT count(*) FROM hand_out").fetch_one(&mut database).await.unwrap();
     assert_eq!(issued, 1, "what was handed out stays known");
+}
+
+#[tokio::test]
+async fn a_forged_stanza_id_is_taken_out_of_whatever_is_relayed() {
+    let setup = setup();
+    let mut alice = setup.client("alice", "phone").await;
+    let mut bob = setup.client("bob", "phone").await;
+    bob.request("set", Some(BOB), &publish(DEVICES, "current", &devices(&[1]))).await;
+    for by in [BOB, COMPONENT] {
+        for (kind, to) in [("chat", BOB.to_owned()), ("error", format!("{BOB}/phone"))] {
+            let id = alice.fresh_id();
+            let forged = format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{by}' id='forged'/>");
+            alice
+                .send_raw(&format!("<message type='{kind}' to='{to}' id='{id}'><body>b</body>{forged}</message>"))
+                .await;
+            let relayed = bob.wait_for("the message", |stanza| stanza.attr("id") == Some(&id)).await;
+            assert!(!String::from(&relayed).contains("forged"), "{kind} {by}: {}", String::from(&relayed));
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::link::LONGEST_STANZA;
 use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
-use crate::stanza::message::{Message, MessageType, assemble};
+use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
@@ -102,9 +102,8 @@ impl MessageDoor {
         if kind == MessageType::Groupchat {
             return Err(StanzaError::new(Condition::ServiceUnavailable, "an account is not a room"));
         }
-        let alias = |owner: &Owner| self.aliases.alias(owner.jid());
-        let own_addresses: Vec<_> = [&parties.sender, &parties.recipient].into_iter().filter_map(alias).collect();
-        let message = Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
+        let message = self
+            .split(incoming, [&parties.sender, &parties.recipient])
             .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
         if message.body.len() > MAX_MESSAGE {
             let text = format!("a message may have at most {MAX_MESSAGE} bytes here");
@@ -125,6 +124,13 @@ impl MessageDoor {
             .await
             .map_err(|_| StanzaError::new(Condition::ResourceConstraint, "the archive is shutting down; try again"))?;
         Ok(None)
+    }
+
+    /// The message without the stanza-ids that only we give: under the parties' aliases, and under the component's name.
+    fn split(&self, incoming: &Incoming<'_>, parties: [&Owner; 2]) -> Result<Message, MessageError> {
+        let aliases = parties.into_iter().filter_map(|owner| self.aliases.alias(owner.jid()));
+        let own_addresses: Vec<_> = aliases.chain([self.aliases.component_jid()]).collect();
+        Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
     }
 
     /// Sender and recipient, if both are accounts of ours.
@@ -230,7 +236,10 @@ impl MessageDoor {
     fn bounced(&self, incoming: &Incoming<'_>) -> Option<String> {
         let Addressee::Alias(sender, Some(resource)) = self.aliases.addressee(&incoming.to) else { return None };
         let recipient = self.aliases.local_account(&incoming.from)?;
-        let message = Message::split(&incoming.element, &[]).ok()?;
+        let message = self.split(incoming, [&sender, &recipient]).ok()?;
+        if message.body.len() > MAX_MESSAGE {
+            return None;
+        }
         let to = with_resource(sender.as_str(), Some(&resource));
         assemble(&message.body, Some(&self.aliases.alias_text(recipient.jid())), Some(&to), None, "").ok()
     }
