@@ -12,7 +12,7 @@ mod support;
 
 use sqlx::Connection as _;
 use support::multiend::Multiend;
-use support::omemo::{PUBSUB, TestDevice, devices, items, items_of, publish};
+use support::omemo::{PUBSUB, TestDevice, devices, ids_of, items, items_of, publish};
 use support::postgres::{Fsync, Postgres};
 use support::process::{poll, poll_async};
 use support::prosody::Prosody;
@@ -158,4 +158,39 @@ async fn a_forged_stanza_id_is_taken_out_of_whatever_is_relayed() {
             assert!(!String::from(&relayed).contains("forged"), "{kind} {by}: {}", String::from(&relayed));
         }
     }
+}
+
+#[tokio::test]
+async fn a_session_that_was_away_has_not_seen_what_was_announced() {
+    let setup = setup();
+    let mut laptop = setup.client("alice", "laptop").await;
+    let subscribe = format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{DEVICES}' jid='{}'/></pubsub>", laptop.jid());
+    laptop.request("set", Some(ALICE), &subscribe).await;
+    laptop.request("set", Some(ALICE), &publish(DEVICES, "current", &devices(&[1]))).await;
+    drop(laptop);
+    let mut phone = setup.client("alice", "phone").await;
+    phone.request("set", Some(ALICE), &publish(DEVICES, "current", &devices(&[2]))).await;
+    let mut laptop = setup.client("alice", "laptop").await;
+    laptop.request("set", Some(ALICE), &publish(DEVICES, "current", &devices(&[1]))).await;
+    let list = items_of(&phone.request("get", Some(ALICE), &items(DEVICES, &[])).await).remove(0).1;
+    assert_eq!(ids_of(&list), [1, 2], "the laptop never saw the phone's device");
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_make_the_archives_writer_hurry() {
+    let prosody = Prosody::builder().users(&["alice", "bob"]).multiend().start();
+    // As long as a message waits for others to be stored with, a query of its owner does not; one of a stranger tells nothing.
+    let multiend = Multiend::builder(prosody.component_port()).extra("[archive]\nbatch_delay = \"1s\"\n").start();
+    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    let mut bob = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "phone").await;
+    alice.send_raw(&format!("<message to='{ALICE}' id='m'><body>b</body></message>")).await;
+    alice.request("get", Some(COMPONENT), "<ping xmlns='urn:xmpp:ping'/>").await;
+    let query = "<query xmlns='urn:xmpp:mam:2'/>";
+    let answer = bob.request("set", Some(ALICE), query).await;
+    assert_eq!(error_condition(&answer), Some("forbidden"));
+    assert!(multiend.metric("multiend_store_operation_seconds_count{operation=\"archive-id-secret\"}") > 0.5);
+    let (_, metrics) = multiend.http("/metrics").unwrap();
+    assert!(!metrics.contains("multiend_store_operation_seconds_count{operation=\"append\"}"), "nothing is stored yet");
+    alice.request("set", Some(ALICE), query).await;
+    assert!(multiend.metric("multiend_store_operation_seconds_count{operation=\"append\"}") > 0.5);
 }
