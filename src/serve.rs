@@ -7,13 +7,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jid::DomainPart;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::forget_claims;
 use crate::admin::purge::{self, PurgeSettings};
@@ -30,6 +31,9 @@ use crate::store::{self, SharedStore, StoreError};
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
+
+/// How long what still waits for the database may take once the link has ended, which has waited for it already.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Why the program cannot run, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -101,9 +105,9 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
-    let window = config.directory.repeat_window;
-    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, stop.clone()));
-    let purge = tokio::spawn(purge::run(store, clock, purge_settings(&config), archive_metrics, stop.clone()));
+    let (purging, window) = (purge_settings(&config), config.directory.repeat_window);
+    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
+    let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
 
@@ -111,10 +115,17 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     drop(link.outbox);
     let linked = link.finished.await.map_err(|error| ServeError::Task("the link", error))?;
     stop.cancel();
-    doors.await.map_err(|error| ServeError::Task("a door", error))?;
-    answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
-    purge.await.map_err(|error| ServeError::Task("the purge", error))?;
-    forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
+    let rest = async {
+        doors.await.map_err(|error| ServeError::Task("a door", error))?;
+        answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+        forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
+        purge.await.map_err(|error| ServeError::Task("the purge", error))
+    };
+    // The writer tries for as long as the database is away.
+    match tokio::time::timeout(LAST_WRITES, rest).await {
+        Ok(finished) => finished?,
+        Err(_) => warn!("not everything could be stored in time; what was not, was not acknowledged either"),
+    }
     http_stop.cancel();
     http.await.map_err(|error| ServeError::Task("the HTTP server", error))??;
     linked?;
