@@ -7,13 +7,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jid::DomainPart;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::purge::{self, PurgeSettings};
 use crate::archive::{
@@ -31,6 +33,10 @@ use crate::store::{self, SharedStore, StoreError};
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
+
+/// How long what still works may take once the link has ended. The link has waited for it as long as it may, so this is
+/// more than enough unless the database is away: then it could be for ever.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Why the program cannot run, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -110,9 +116,15 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     drop(link.outbox);
     let linked = link.finished.await.map_err(|error| ServeError::Task("the link", error))?;
     stop.cancel();
-    doors.await.map_err(|error| ServeError::Task("a door", error))?;
-    answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
-    purge.await.map_err(|error| ServeError::Task("the purge", error))?;
+    let rest = async {
+        doors.await.map_err(|error| ServeError::Task("a door", error))?;
+        answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+        purge.await.map_err(|error| ServeError::Task("the purge", error))
+    };
+    match timeout(LAST_WAIT, rest).await {
+        Ok(ended) => ended?,
+        Err(_) => warn!("stopping although not everything accepted could be stored; none of that was acknowledged"),
+    }
     http_stop.cancel();
     http.await.map_err(|error| ServeError::Task("the HTTP server", error))??;
     linked?;
