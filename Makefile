@@ -10,6 +10,10 @@ FUZZ_SECONDS ?= 60
 RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? 4 : cores)))
 export RUST_TEST_THREADS
 
+# The built demonstration. `cargo run` would build half of its dependencies again: for one package it selects other features.
+TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+DEMO = "$(TARGET_DIR)/debug/examples/demo"
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test fmt-check clippy unit bench fuzz
 
@@ -19,7 +23,7 @@ help: ## Show this list
 demo: ## The whole job between four devices, on a private Prosody (DATABASE=postgres, KEEP=1)
 	@scripts/install-needs cc prosody $(if $(filter postgres,$(DATABASE)),postgresql)
 	cargo build --locked -p multiend -p multiend-client --bins --examples
-	@cargo run --locked --quiet -p multiend-client --example demo -- --database $(DATABASE) $(if $(KEEP),--keep)
+	@$(DEMO) --database $(DATABASE) $(if $(KEEP),--keep)
 
 test: fmt-check clippy unit ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use jid::DomainPart;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -32,8 +33,9 @@ use crate::store::{self, SharedStore, StoreError};
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
 
-/// How long what still waits for the database may take once the link has ended, which has waited for it already.
-const LAST_WRITES: Duration = Duration::from_secs(5);
+/// How long what still works may take once the link has ended. The link has waited for it as long as it may, so this is
+/// more than enough unless the database is away: then it could be for ever.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Why the program cannot run, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -121,10 +123,9 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
-    // The writer tries for as long as the database is away.
-    match tokio::time::timeout(LAST_WRITES, rest).await {
-        Ok(finished) => finished?,
-        Err(_) => warn!("not everything could be stored in time; what was not, was not acknowledged either"),
+    match timeout(LAST_WAIT, rest).await {
+        Ok(ended) => ended?,
+        Err(_) => warn!("stopping although not everything accepted could be stored; none of that was acknowledged"),
     }
     http_stop.cancel();
     http.await.map_err(|error| ServeError::Task("the HTTP server", error))??;
