@@ -11,9 +11,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use multiend::config::{self, Config, Loaded};
 use multiend::{ops, serve, store};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::cli::{AdminCommand, Cli, Command};
+
+/// What a command comes to.
+type Outcome = Result<ExitCode, Box<dyn Error>>;
 
 /// Exit status for a wrong configuration; the same that the command line's parser has for a wrong command line.
 const WRONG_CONFIG: u8 = 2;
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Result<(), Box<dyn Error>>) -> ExitCode {
+fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Outcome) -> ExitCode {
     let loaded = match config::load(path, variables()) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -36,7 +39,7 @@ fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Result<(), Box<dyn E
         }
     };
     match command(loaded) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("multiend: {error}");
             ExitCode::FAILURE
@@ -49,33 +52,41 @@ fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn run(command: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+fn run(command: impl Future<Output = Outcome>) -> Outcome {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
 
-fn show_config(loaded: &Loaded) -> Result<(), Box<dyn Error>> {
+fn show_config(loaded: &Loaded) -> Outcome {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
     println!("{}", loaded.config);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn serve_until_stopped(loaded: Loaded) -> Result<(), Box<dyn Error>> {
+async fn serve_until_stopped(loaded: Loaded) -> Outcome {
     ops::logging::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
     loaded.config.database.create_directory()?;
-    Ok(serve::run(loaded.config).await?)
+    match serve::run(loaded.config).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            // In the log, where the operator has been reading, and in its format.
+            error!("{error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
-async fn migrate(config: Config) -> Result<(), Box<dyn Error>> {
+async fn migrate(config: Config) -> Outcome {
     config.database.create_directory()?;
-    Ok(store::migrate(config.database.expose()).await?)
+    store::migrate(config.database.expose()).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn stats(config: Config) -> Result<(), Box<dyn Error>> {
+async fn stats(config: Config) -> Outcome {
     let store = store::open(config.database.expose(), 1).await?;
     let directory = store.directory_totals().await?;
     let archive = store.archive_totals().await?;
@@ -94,5 +105,5 @@ async fn stats(config: Config) -> Result<(), Box<dyn Error>> {
         },
     });
     println!("{totals}");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

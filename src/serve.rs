@@ -7,28 +7,33 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jid::DomainPart;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::admin::forget_claims;
 use crate::admin::purge::{self, PurgeSettings};
 use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
-use crate::config::{Config, Retention as Keep};
+use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::{dispatch, service::Service};
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
-use crate::model::{Class, Clock, SystemClock};
+use crate::model::{Clock, SystemClock};
 use crate::ops;
 use crate::ops::readiness::Readiness;
 use crate::store::{self, SharedStore, StoreError};
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
+
+/// How long what still waits for the database may take once the link has ended, which has waited for it already.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Why the program cannot run, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +93,6 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             directory,
             ids: ArchiveIds::new(&store.archive_id_secret().await?),
             retention: retention(&config),
-            unarchived: unarchived(&config),
             clock: clock.clone(),
             ingest,
             metrics: archive_metrics.clone(),
@@ -101,7 +105,9 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
-    let purge = tokio::spawn(purge::run(store, clock, purge_settings(&config), archive_metrics, stop.clone()));
+    let (purging, window) = (purge_settings(&config), config.directory.repeat_window);
+    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
+    let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
 
@@ -109,9 +115,17 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     drop(link.outbox);
     let linked = link.finished.await.map_err(|error| ServeError::Task("the link", error))?;
     stop.cancel();
-    doors.await.map_err(|error| ServeError::Task("a door", error))?;
-    answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
-    purge.await.map_err(|error| ServeError::Task("the purge", error))?;
+    let rest = async {
+        doors.await.map_err(|error| ServeError::Task("a door", error))?;
+        answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+        forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
+        purge.await.map_err(|error| ServeError::Task("the purge", error))
+    };
+    // The writer tries for as long as the database is away.
+    match tokio::time::timeout(LAST_WRITES, rest).await {
+        Ok(finished) => finished?,
+        Err(_) => warn!("not everything could be stored in time; what was not, was not acknowledged either"),
+    }
     http_stop.cancel();
     http.await.map_err(|error| ServeError::Task("the HTTP server", error))??;
     linked?;
@@ -137,8 +151,8 @@ async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
 async fn send_outcomes(mut committed: mpsc::Receiver<Committed<AcceptedMessage>>, outbox: Outbox) {
     while let Some(message) = committed.recv().await {
         for stanza in AcceptedMessage::outcome(message) {
-            if outbox.send(Bytes::from(stanza)).await.is_err() {
-                tracing::debug!("the link is closed; a stored message is not relayed, the archive has it");
+            if let Err(error) = outbox.send(Bytes::from(stanza)).await {
+                tracing::debug!(%error, "a stored message is not relayed, the archive has it");
             }
         }
     }
@@ -206,18 +220,6 @@ fn purge_settings(config: &Config) -> PurgeSettings {
 }
 
 fn retention(config: &Config) -> Retention {
-    let of = |class| match config.archive.retention.of(class) {
-        Keep::For(time) => Some(time),
-        Keep::Forever | Keep::None => None,
-    };
-    Retention {
-        content: of(Class::Content),
-        key_transport: of(Class::KeyTransport),
-        plain: of(Class::Plain),
-        signal: of(Class::Signal),
-    }
-}
-
-fn unarchived(config: &Config) -> std::collections::BTreeSet<Class> {
-    Class::ALL.into_iter().filter(|class| config.archive.retention.of(*class) == Keep::None).collect()
+    let kept = &config.archive.retention;
+    Retention { content: kept.content, key_transport: kept.key_transport, plain: kept.plain, signal: kept.signal }
 }

@@ -32,7 +32,9 @@ struct Setup {
 
 /// Alice and bob, who have both used the service.
 async fn setup(extra: &str) -> Setup {
-    let prosody = Prosody::builder().users(&["alice", "bob", "carol"]).multiend().start();
+    // What the server cannot deliver it bounces, instead of keeping it for later.
+    let without_offline = "modules_disabled = { \"offline\" }\n";
+    let prosody = Prosody::builder().users(&["alice", "bob", "carol"]).host(without_offline).multiend().start();
     let multiend = Multiend::builder(prosody.component_port()).extra(extra).start();
     let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
     let mut bob = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "phone").await;
@@ -124,7 +126,7 @@ async fn refused(client: &mut Client, archive: &str, content: &str) -> String {
 
 #[tokio::test]
 async fn a_message_is_archived_for_both_and_relayed_with_the_id_of_the_receivers_archive() {
-    let Setup { mut alice, mut bob, .. } = setup("").await;
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
     let forged = format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{BOB}' id='forged'/>");
     let sent =
         send(&mut alice, BOB, "m1", &format!("<body>hello &amp; &lt;you&gt;</body><thread>t</thread>{forged}")).await;
@@ -150,7 +152,7 @@ async fn a_message_is_archived_for_both_and_relayed_with_the_id_of_the_receivers
 
 #[tokio::test]
 async fn archive_3_pages_run_both_ways_and_filters_narrow_them() {
-    let Setup { mut alice, mut bob, prosody, .. } = setup("").await;
+    let Setup { mut alice, mut bob, prosody, multiend: _multiend } = setup("").await;
     let mut carol = Client::connect(prosody.c2s_port(), DOMAIN, "carol", "phone").await;
     for n in 0..12 {
         send(&mut alice, BOB, &format!("m{n:02}"), "<body>b</body>").await;
@@ -198,7 +200,7 @@ async fn archive_3_pages_run_both_ways_and_filters_narrow_them() {
 
 #[tokio::test]
 async fn archive_1_a_message_sent_again_is_stored_once() {
-    let Setup { mut alice, mut bob, .. } = setup("").await;
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
     let first = send(&mut alice, BOB, "again", "<body>once</body><origin-id xmlns='urn:xmpp:sid:0' id='again'/>").await;
     let second =
         send(&mut alice, BOB, "again", "<body>once</body><origin-id xmlns='urn:xmpp:sid:0' id='again'/>").await;
@@ -239,7 +241,7 @@ async fn archive_4_a_view_is_trimmed_to_the_device_that_published_from_this_sess
 #[tokio::test]
 async fn archive_5_what_has_expired_is_hidden_at_once_and_purged_later() {
     let extra = "[archive]\npurge_interval = \"1s\"\n";
-    let Setup { mut alice, mut bob, multiend, .. } = setup(extra).await;
+    let Setup { mut alice, mut bob, multiend, prosody: _prosody } = setup(extra).await;
     send(&mut alice, BOB, "stays", "<body>s</body>").await;
     send(&mut alice, BOB, "goes", "<body>g</body><ephemeral xmlns='urn:xmpp:ephemeral:0' timer='1'/>").await;
     send(&mut alice, BOB, "follows", "<body>f</body>").await;
@@ -252,7 +254,7 @@ async fn archive_5_what_has_expired_is_hidden_at_once_and_purged_later() {
     let placeholder = &page.results[1];
     assert!(placeholder.1.children().all(|child| child.name() == "expired"), "the message itself is gone");
     support::process::poll("the purge", support::xmpp::DEADLINE, || {
-        (multiend.metric("multiend_archive_purged_bodies_total") >= 1.0).then_some(())
+        (multiend.metric("multiend_archive_purged_total{what=\"bodies\"}") >= 1.0).then_some(())
     });
     let after = rsm(&format!("<after>{}</after>", placeholder.0));
     assert_eq!(
@@ -264,7 +266,7 @@ async fn archive_5_what_has_expired_is_hidden_at_once_and_purged_later() {
 
 #[tokio::test]
 async fn archive_6_an_archive_answers_its_owner_only() {
-    let Setup { mut alice, mut bob, .. } = setup("").await;
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
     send(&mut alice, BOB, "m", "<body>b</body>").await;
     assert_eq!(refused(&mut alice, BOB, "").await, "forbidden");
     let metadata = alice.request("get", Some(BOB), &format!("<metadata xmlns='{MAM}'/>")).await;
@@ -275,7 +277,7 @@ async fn archive_6_an_archive_answers_its_owner_only() {
 
 #[tokio::test]
 async fn bad_queries_and_messages_get_the_error_that_their_xep_names() {
-    let Setup { mut alice, mut bob, .. } = setup("").await;
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
     send(&mut alice, BOB, "m", "<body>b</body>").await;
     let over_long = "x".repeat(5_000);
     for (what, content, expected) in [
@@ -307,7 +309,7 @@ async fn bad_queries_and_messages_get_the_error_that_their_xep_names() {
 
 #[tokio::test]
 async fn what_is_not_to_be_archived_is_still_relayed_in_order() {
-    let Setup { mut alice, mut bob, .. } = setup("").await;
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
     for (id, content) in [
         ("typing", "<composing xmlns='http://jabber.org/protocol/chatstates'/>"),
         ("secret", "<body>s</body><no-store xmlns='urn:xmpp:hints'/>"),
@@ -328,7 +330,7 @@ async fn what_is_not_to_be_archived_is_still_relayed_in_order() {
 
 #[tokio::test]
 async fn a_server_that_cannot_deliver_tells_the_session_that_wrote() {
-    let Setup { mut alice, mut bob, prosody, .. } = setup("").await;
+    let Setup { mut alice, mut bob, prosody, multiend: _multiend } = setup("").await;
     send(&mut bob, ALICE, "hi", "<body>b</body>").await;
     drop(bob);
     // Without offline storage the server bounces what it cannot deliver.
@@ -336,4 +338,22 @@ async fn a_server_that_cannot_deliver_tells_the_session_that_wrote() {
     let bounce = alice.wait_for("the bounce", |stanza| stanza.attr("id") == Some("bounced")).await;
     assert_eq!((bounce.attr("type"), bounce.attr("from")), (Some("error"), Some(BOB)));
     drop(prosody);
+}
+
+#[tokio::test]
+async fn a_stranger_from_another_domain_is_refused_and_nothing_is_stored() {
+    let prosody = Prosody::builder().users(&["bob"]).stranger("mallory", "elsewhere.example").multiend().start();
+    let multiend = Multiend::builder(prosody.component_port()).start();
+    let mut bob = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "phone").await;
+    let bundle = TestDevice { id: 2, seed: 1 }.bundle(1..=3);
+    bob.request("set", Some(BOB), &publish("urn:xmpp:omemo:2:bundles", "2", &bundle)).await;
+
+    let mut mallory = Client::connect(prosody.c2s_port(), "elsewhere.example", "mallory", "phone").await;
+    mallory.send_raw(&format!("<message type='chat' id='m' to='{BOB}'><body>b</body></message>")).await;
+    let answer = mallory.wait_for("the refusal", |stanza| stanza.attr("id") == Some("m")).await;
+    assert_eq!(error_condition(&answer), Some("forbidden"));
+    assert_eq!(refused(&mut mallory, COMPONENT, "").await, "forbidden", "a stranger has no archive here");
+    assert_eq!(refused(&mut mallory, BOB, "").await, "forbidden");
+    assert!(query(&mut bob, BOB, "").await.results.is_empty());
+    drop(multiend);
 }

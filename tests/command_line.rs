@@ -62,13 +62,28 @@ fn a_program_that_is_not_ready_is_healthy_shows_metrics_and_stops_when_told() {
 }
 
 #[test]
-fn a_second_program_on_the_same_http_port_names_the_setting() {
+fn a_second_program_on_the_same_http_port_names_the_setting_in_the_format_of_the_log() {
     let mut first = Multiend::builder(free_port()).prepare();
     first.spawn();
     poll("health", Duration::from_secs(20), || first.http("/healthz"));
-    let second = Multiend::builder(free_port()).prepare();
+    let second = Multiend::builder(free_port()).env("MULTIEND_LOG__FORMAT", "json").prepare();
     std::fs::copy(first.config_path(), second.config_path()).unwrap();
     let (status, _, errors) = second.command(&["serve"]);
     assert_eq!(status.code(), Some(1));
-    assert!(errors.contains("http.listen: cannot listen on 127.0.0.1:"), "{errors}");
+    let lines: Vec<serde_json::Value> = errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = lines.last().unwrap();
+    assert_eq!(last["level"], "ERROR");
+    assert!(last["message"].as_str().unwrap().starts_with("http.listen: cannot listen on 127.0.0.1:"), "{errors}");
+}
+
+#[test]
+fn stats_of_an_empty_database_are_all_zero_and_migrate_may_run_twice() {
+    let multiend = Multiend::builder(free_port()).prepare();
+    multiend.migrate();
+    multiend.migrate();
+    let (status, out, errors) = multiend.command(&["admin", "stats"]);
+    assert!(status.success(), "{errors}");
+    let stats: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let figures = ["directory", "archive"].map(|part| stats[part].as_object().unwrap().values().collect::<Vec<_>>());
+    assert_eq!(figures.map(|part| part.iter().filter(|figure| **figure == 0).count()), [4, 4], "{out}");
 }

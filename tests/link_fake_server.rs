@@ -351,7 +351,7 @@ async fn a_server_that_does_not_speak_xmpp_is_named_so_and_tried_again() {
 async fn a_silent_server_is_pinged_and_then_left() {
     let server = Server::new().await;
     let mut settings = config(server.address());
-    settings.keepalive = Keepalive { interval: Duration::from_millis(100), timeout: Duration::from_millis(300) };
+    settings.keepalive = Keepalive { interval: Duration::from_millis(100), timeout: Duration::from_millis(1000) };
     let mut link = Setup::start(settings, 100);
     let mut peer = server.accept().await;
     link.up().await;
@@ -374,6 +374,23 @@ async fn a_silent_server_is_pinged_and_then_left() {
     assert!(link.warnings()[0].contains("silent"), "{:?}", link.warnings());
     let _peer = server.accept().await;
     link.up().await;
+}
+
+#[tokio::test]
+async fn a_link_that_slept_itself_does_not_blame_the_server() {
+    let server = Server::new().await;
+    let mut settings = config(server.address());
+    settings.keepalive = Keepalive { interval: Duration::from_millis(50), timeout: Duration::from_millis(100) };
+    let mut link = Setup::start(settings, 100);
+    let mut peer = server.accept().await;
+    for n in 0..10 {
+        peer.stanza().await;
+        // The answer is there at once, but the only thread of this test sleeps beyond the timeout.
+        peer.write(&format!("<message id='{n}'/>")).await;
+        std::thread::sleep(Duration::from_millis(150));
+        assert_eq!(link.received().await, format!("<message id='{n}'/>"));
+    }
+    assert_eq!(link.warnings(), Vec::<String>::new());
 }
 
 #[tokio::test]

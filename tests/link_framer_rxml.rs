@@ -76,22 +76,73 @@ fn body() -> impl Strategy<Value = String> {
     })
 }
 
+/// What is put into a good stream to break it, and now and then does not.
+const SPLINTERS: [&[u8]; 44] = [
+    b"<",
+    b">",
+    b"/",
+    b"=",
+    b"'",
+    b"\"",
+    b"&",
+    b";",
+    b":",
+    b"!",
+    b"?",
+    b"#",
+    b" ",
+    b"\n",
+    b"a",
+    b"1",
+    b"-",
+    b"]]>",
+    b"]]",
+    b"\xC3",
+    b"\xE2\x82",
+    b"\x00",
+    b"\x1F",
+    b"\x7F",
+    "\u{FFFE}".as_bytes(),
+    "\u{D7}".as_bytes(),
+    "\u{B7}".as_bytes(),
+    "€".as_bytes(),
+    "\u{300}".as_bytes(),
+    b"\xED\xA0\x80",
+    b"<!-- -->",
+    b"<?a?>",
+    b"<a>",
+    b"</a>",
+    b"<a/>",
+    b"&#0;",
+    b"&#xFFFF;",
+    b"&#xZ;",
+    b"&nbsp;",
+    b"&lt;",
+    b"<![CDATA[",
+    b" b='<'",
+    b" p:b=''",
+    b" xmlns:xml=''",
+];
+
 #[derive(Clone, Debug)]
 enum Damage {
-    Insert(u8),
-    Replace(u8),
+    Insert(&'static [u8]),
+    Replace(&'static [u8]),
     Remove,
 }
 
 fn damage() -> impl Strategy<Value = (prop::sample::Index, Damage)> {
-    let byte = select(&b"<>/='\"&;:![]-?# \nax1p\xC3\xBC\xE2\x00\x1F\x7F"[..]);
-    let damage =
-        prop_oneof![byte.clone().prop_map(Damage::Insert), byte.prop_map(Damage::Replace), Just(Damage::Remove)];
+    let splinter = select(&SPLINTERS[..]);
+    let damage = prop_oneof![
+        3 => splinter.clone().prop_map(Damage::Insert),
+        1 => splinter.prop_map(Damage::Replace),
+        1 => Just(Damage::Remove)
+    ];
     (any::<prop::sample::Index>(), damage)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn they_agree_on_streams_in_every_notation(body in body()) {
@@ -99,18 +150,17 @@ proptest! {
     }
 
     #[test]
-    fn they_agree_on_broken_streams(body in body(), damages in prop::collection::vec(damage(), 1..4)) {
+    fn they_agree_on_broken_streams(body in body(), damages in prop::collection::vec(damage(), 1..3)) {
         let mut bytes = body.into_bytes();
         for (at, damage) in damages {
             let at = at.index(bytes.len() + 1);
-            match damage {
-                Damage::Insert(byte) => bytes.insert(at, byte),
-                Damage::Replace(byte) if at < bytes.len() => bytes[at] = byte,
-                Damage::Remove if at < bytes.len() => {
-                    bytes.remove(at);
-                }
-                _ => {}
-            }
+            let (gone, splinter): (_, &[u8]) = match damage {
+                Damage::Insert(splinter) => (0, splinter),
+                Damage::Replace(splinter) => (1, splinter),
+                Damage::Remove => (1, b""),
+            };
+            let end = (at + gone).min(bytes.len());
+            bytes.splice(at..end, splinter.iter().copied());
         }
         compare(&bytes);
     }

@@ -196,6 +196,7 @@ async fn a_server_that_stops_hangs_or_dies_is_found_again() {
     prosody.restart();
     // To itself, through the new server.
     assert_eq!(StanzaHead::read(&component.received().await.bytes).id.as_deref(), Some("queued"));
+    // Prosody 0.12 closes a component's connection without <system-shutdown/>.
     prosody.stop();
     component.state("down", |state| matches!(state, LinkState::Down { .. })).await;
     prosody.restart();

@@ -40,6 +40,17 @@ async fn prosody_keeps_its_accounts_over_a_restart() {
 }
 
 #[tokio::test]
+async fn prosody_has_strangers_on_another_domain() {
+    let prosody = Prosody::builder().users(&["alice"]).stranger("mallory", "elsewhere.example").start();
+    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    let mut mallory = Client::connect(prosody.c2s_port(), "elsewhere.example", "mallory", "x").await;
+    alice.online().await;
+    mallory.send_raw(&format!("<message to='{}' type='chat'><body>hi</body></message>", alice.jid())).await;
+    let message = alice.wait_for("the message", |e| e.name() == "message").await;
+    assert_eq!(message.attr("from"), Some("mallory@elsewhere.example/x"));
+}
+
+#[tokio::test]
 async fn ejabberd_keeps_its_accounts_over_a_restart() {
     let mut ejabberd = Ejabberd::builder().users(&["alice", "bob"]).multiend().start();
     two_users_talk(ejabberd.c2s_port()).await;

@@ -34,6 +34,16 @@ CREATE INDEX entry_peer ON entry (account, peer, sequence);
 CREATE INDEX entry_peer_resource ON entry (account, peer, peer_resource, sequence) WHERE peer_resource IS NOT NULL;
 CREATE INDEX entry_time ON entry (account, at, sequence);
 CREATE INDEX entry_expiry ON entry (expires_at) WHERE expires_at IS NOT NULL AND body IS NOT NULL;
+-- A few archives are thousands of times larger than most, and a peer that is common in one may be absent from the next.
+-- Statistics over all of them would mislead the planner about each. Without any it assumes the same modest selectivity for
+-- every condition, and so takes the index that covers most of them.
+ALTER TABLE entry
+    ALTER COLUMN account SET STATISTICS 0,
+    ALTER COLUMN sequence SET STATISTICS 0,
+    ALTER COLUMN archive_id SET STATISTICS 0,
+    ALTER COLUMN peer SET STATISTICS 0,
+    ALTER COLUMN peer_resource SET STATISTICS 0,
+    ALTER COLUMN at SET STATISTICS 0;
 
 -- What was trimmed from the oldest end of an archive, and which archives may have something to trim. Apart from account,
 -- so that a purge never waits for, or holds up, an append.

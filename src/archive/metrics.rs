@@ -173,7 +173,7 @@ impl ArchiveMetrics {
         }
     }
 
-    /// A message that no archive keeps. To be called by who decides on [`super::classify`]'s word.
+    /// A message that no archive keeps. To be called by who decides on [`super::classify()`]'s word.
     pub fn skipped(&self, reason: SkipReason) {
         self.skipped.with_label_values(&[reason.name()]).inc();
     }
@@ -243,11 +243,6 @@ impl ArchiveMetrics {
         self.purge_backlog.set(i64::try_from(copies).unwrap_or(i64::MAX));
         let lag = oldest.map_or(0, |oldest| now.since(oldest).as_secs());
         self.purge_lag_seconds.set(i64::try_from(lag).unwrap_or(i64::MAX));
-    }
-
-    /// Bytes trimmed since the start.
-    pub fn trimmed_bytes(&self) -> u64 {
-        self.trimmed_bytes.get()
     }
 }
 

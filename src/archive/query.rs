@@ -248,4 +248,15 @@ fn full(bare: &BareJid, resource: Option<&str>) -> Jid {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    // The rest is tested on real databases: tests/archive_on_databases.rs.
+    #[test]
+    fn a_database_that_is_away_is_told_from_one_that_fails() {
+        let away = QueryError::from(StoreError::Unavailable(sqlx::Error::PoolTimedOut));
+        assert_eq!((away.outcome(), matches!(away, QueryError::Unavailable(_))), (QueryOutcome::Unavailable, true));
+        let failed = QueryError::from(StoreError::Corrupt("x"));
+        assert_eq!((failed.outcome(), matches!(failed, QueryError::Failed(_))), (QueryOutcome::Failed, true));
+    }
+}

@@ -12,68 +12,18 @@
 
 use bytes::Bytes;
 
+pub use super::event::{Event, RawElement, Refusal, StreamHeader};
+
 use super::characters;
 use super::fault::Fault;
 use super::lexer::{Lexer, Span, Token};
 use super::limits::{Limits, RefusalReason};
 use super::namespaces::{Namespaces, STREAMS};
-use super::stanza_head::{StanzaHead, StanzaKind, unescape};
+use super::stanza_head::{StanzaHead, StanzaKind};
 
 /// Bounds on the stream header, which only the server writes.
 const HEADER_BYTES: u64 = 16 * 1024;
 const HEADER_ATTRIBUTES: usize = 32;
-
-/// What the stream brought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The stream header.
-    Open(StreamHeader),
-    /// A whole element below the stream that is not of the streams namespace.
-    Element(RawElement),
-    /// An element that broke a limit. All of it is skipped.
-    Refused(Refusal),
-    /// An element of the streams namespace, such as `<stream:error/>`, whole, with its prefix declared on it.
-    StreamElement(RawElement),
-    /// `</stream:stream>`: nothing more will come.
-    Close,
-}
-
-/// The attributes of the stream header, entities resolved, namespace declarations included.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamHeader {
-    attributes: Vec<(String, String)>,
-}
-
-impl StreamHeader {
-    /// The attribute of this name.
-    pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The stream id, which XEP-0114 makes part of the handshake.
-    pub fn id(&self) -> Option<&str> {
-        self.attribute("id")
-    }
-}
-
-/// One element as it came: well-formed, within the limits, every prefix declared on it; the default namespace is the
-/// stream's where it declares no other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawElement {
-    /// From its `<` to its last `>`.
-    pub bytes: Bytes,
-    /// What it is by its name; `None` for anything that is no stanza.
-    pub kind: Option<StanzaKind>,
-}
-
-/// A stanza that broke a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The first limit that it broke.
-    pub reason: RefusalReason,
-    /// What its start tag said.
-    pub head: StanzaHead,
-}
 
 /// See the [module](self).
 pub struct Framer {
@@ -407,19 +357,10 @@ impl Framer {
     }
 
     fn open_stream(&mut self) -> Result<StreamHeader, Fault> {
-        let mut header = StreamHeader::default();
-        for &(name, value) in &self.attributes {
-            let name = String::from_utf8_lossy(self.text(name)).into_owned();
-            if header.attribute(&name).is_some() {
-                return Err(Fault::NotWellFormed("the same attribute twice"));
-            }
-            let value = unescape(self.text(value)).ok_or(Fault::NotWellFormed("a broken attribute"))?;
-            header.attributes.push((name, value));
-        }
-        for (name, value) in &header.attributes {
-            if let Some(prefix) = name.strip_prefix("xmlns:") {
-                self.namespaces.declare_for_stream(prefix, value);
-            }
+        let attributes = self.attributes.iter().map(|&(name, value)| (self.text(name), self.text(value)));
+        let header = StreamHeader::read(attributes)?;
+        for (prefix, namespace) in header.prefixes() {
+            self.namespaces.declare_for_stream(prefix, namespace);
         }
         self.root = self.open.first().map(|&name| self.text(name).to_vec()).unwrap_or_default();
         let namespace = match self.root.strip_suffix(b":stream") {

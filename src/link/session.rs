@@ -101,7 +101,7 @@ impl<'a> Session<'a> {
                     // From here on we listen again.
                     self.pulse.heard(Instant::now());
                 }
-                () = sleep_until(self.pulse.deadline()), if listening => self.on_silence()?,
+                () = sleep_until(self.pulse.deadline()), if listening => self.on_silence(&mut chunk)?,
             }
         }
     }
@@ -195,16 +195,21 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn on_silence(&mut self) -> Result<(), DownReason> {
+    fn on_silence(&mut self, chunk: &mut [u8]) -> Result<(), DownReason> {
         match self.pulse.look(Instant::now()) {
-            Silence::Short => {}
+            Silence::Short => Ok(()),
             Silence::Ping => {
                 let ping = self.pings.ping(&self.config.component, &self.config.server_domain);
                 self.queue.push(ping);
+                Ok(())
             }
-            Silence::Dead => return Err(DownReason::Silent),
+            Silence::Dead if self.queue.is_congested() => Err(DownReason::Silent),
+            // If it was us who slept, the server's answer lies there unread.
+            Silence::Dead => match self.read.try_read(chunk) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(DownReason::Silent),
+                count => self.on_read(count, chunk),
+            },
         }
-        Ok(())
     }
 
     /// Ends the stream as far as there still is one (RFC 6120 §4.4).

@@ -98,7 +98,8 @@ pub enum LinkError {
     /// Trying again would not help, and servers may lock out who does.
     #[error(
         "the XMPP server at {server} does not accept the secret of component {component}: \
-         make `component.secret` the same as the secret in the server's configuration"
+         make `component.secret` the same as the secret in the server's configuration \
+         (ejabberd says so too if it knows no component of this name: look at `component.name` as well)"
     )]
     WrongSecret {
         /// The server's address.

@@ -1,5 +1,5 @@
-//! What an operator sees of the running program: logs, metrics, health, and how it stops. No label, line or answer here
-//! ever holds a JID, a key, a secret or the text of a message.
+//! What an operator sees of the running program: logs, metrics, health, and how it stops. No metric label and no answer
+//! here ever holds a JID, a key, a secret or the text of a message.
 
 pub mod http;
 pub mod logging;

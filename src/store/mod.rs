@@ -46,8 +46,7 @@ pub async fn open(url: &str, pool_size: u32) -> Result<SharedStore, StoreError> 
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         Ok(Arc::new(postgres::PostgresStore::open(url, pool_size).await?))
     } else {
-        let _ = sqlite::SqliteStore::open(url).await?;
-        Err(StoreError::Random)
+        Ok(Arc::new(sqlite::SqliteStore::open(url).await?))
     }
 }
 

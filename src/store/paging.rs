@@ -4,7 +4,7 @@
 //! Every condition but `with` and `ids` becomes a bound on the sequence, so that a page is one scan of an index from its
 //! edge, however long the archive is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::columns::EntryRow;
 use super::{Edge, Filter};
@@ -66,7 +66,8 @@ impl Range {
             range.before = range.before.min(place(id)?);
         }
         if !filter.ids.is_empty() {
-            range.among = Some(filter.ids.iter().map(place).collect::<Result<_, _>>()?);
+            let places: BTreeSet<i64> = filter.ids.iter().map(place).collect::<Result<_, _>>()?;
+            range.among = Some(places.into_iter().collect());
         }
         if filter.start.is_some() {
             range.after = range.after.max(start.map_or(i64::MAX, |first| first.saturating_sub(1)));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -117,12 +117,24 @@ impl Multiend {
         }
     }
 
+    /// Sets an environment variable for the next start.
+    pub fn with_env(mut self, key: &str, value: &str) -> Self {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
+    /// The port of its `/metrics`, `/healthz` and `/readyz`.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
     /// Runs a subcommand to its end, as `["admin", "stats"]`: its status and its standard output and error.
     pub fn command(&self, args: &[&str]) -> (ExitStatus, String, String) {
-        let output = std::process::Command::new(BINARY)
+        let output = std::process::Command::new(binary())
             .args(args)
             .arg("--config")
             .arg(self.config_path())
+            .env_clear()
             .envs(self.environment.iter().cloned())
             .output()
             .expect("the program runs");
@@ -149,7 +161,9 @@ impl Multiend {
         if self.process.is_some() {
             self.terminate();
         }
-        let mut program = Program::new(BINARY, &self.log_path()).arg("serve").arg("--config").arg(self.config_path());
+        let mut program = Program::new(binary(), &self.log_path()).arg("serve").arg("--config").arg(self.config_path());
+        // A variable of the person who runs the tests must not override what a test has set.
+        program = program.env_clear();
         for (key, value) in &self.environment {
             program = program.env(key, value);
         }
@@ -212,11 +226,15 @@ impl Multiend {
     }
 }
 
-const BINARY: &str = env!("CARGO_BIN_EXE_multiend");
-
-/// The path of the built program.
-pub fn binary() -> &'static Path {
-    Path::new(BINARY)
+/// The path of the built program. An example is not told of it by Cargo and finds it one directory up.
+pub fn binary() -> PathBuf {
+    match option_env!("CARGO_BIN_EXE_multiend") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            let example = std::env::current_exe().expect("the example's path");
+            example.ancestors().nth(2).expect("examples lie in a directory of their own").join("multiend")
+        }
+    }
 }
 
 /// A plain GET on a loopback port: status and body; `None` if nobody answers.

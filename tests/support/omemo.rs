@@ -23,13 +23,13 @@ impl TestDevice {
     pub fn prekey(&self, n: u32) -> Vec<u8> {
         let mut seed = [self.seed; 32];
         seed[..4].copy_from_slice(&n.to_be_bytes());
-        SecretKey::from_bytes(&seed).public_key().as_bytes().to_vec()
+        SecretKey::from_bytes(seed).public_key().as_bytes().to_vec()
     }
 
     /// `<bundle/>` of `omemo2` with the prekeys given.
     pub fn bundle(&self, prekeys: impl IntoIterator<Item = u32>) -> String {
         let identity = IdentityKeyPair::from_seed(&[self.seed; 32]);
-        let signed = SecretKey::from_bytes(&[self.seed.wrapping_add(100); 32]).public_key();
+        let signed = SecretKey::from_bytes([self.seed.wrapping_add(100); 32]).public_key();
         let signature = STANDARD.encode(identity.sign(signed.as_bytes()));
         let (signed, identity) =
             (STANDARD.encode(signed.as_bytes()), STANDARD.encode(identity.public_key().as_bytes()));
@@ -44,15 +44,15 @@ impl TestDevice {
     /// `<bundle/>` of the legacy protocol with the prekeys given.
     pub fn legacy_bundle(&self, prekeys: impl IntoIterator<Item = u32>) -> String {
         let key = |secret: &SecretKey| STANDARD.encode(encode_legacy_key(&secret.public_key()));
-        let identity = SecretKey::from_bytes(&[self.seed; 32]);
-        let signed = SecretKey::from_bytes(&[self.seed.wrapping_add(100); 32]);
+        let identity = SecretKey::from_bytes([self.seed; 32]);
+        let signed = SecretKey::from_bytes([self.seed.wrapping_add(100); 32]);
         let signature = STANDARD.encode(sign_legacy(&identity, &signed.public_key()).expect("randomness"));
         let prekeys: String = prekeys
             .into_iter()
             .map(|n| {
                 let mut seed = [self.seed; 32];
                 seed[..4].copy_from_slice(&n.to_be_bytes());
-                format!("<preKeyPublic preKeyId='{n}'>{}</preKeyPublic>", key(&SecretKey::from_bytes(&seed)))
+                format!("<preKeyPublic preKeyId='{n}'>{}</preKeyPublic>", key(&SecretKey::from_bytes(seed)))
             })
             .collect();
         format!(

@@ -87,6 +87,11 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The process id of the server, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").pid()
+    }
+
     /// The loopback port.
     pub fn port(&self) -> u16 {
         self.port

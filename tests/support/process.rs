@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,6 +44,14 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
+/// From now on programs are started so that they live on when this one ends, for a demonstration that leaves its servers
+/// running. They are in sessions of their own, which no closed terminal ends.
+pub fn outlive_this_program() {
+    OUTLIVE.store(true, Ordering::Relaxed);
+}
+
+static OUTLIVE: AtomicBool = AtomicBool::new(false);
+
 /// A program to start with its own log file.
 pub struct Program {
     command: Command,
@@ -62,8 +71,12 @@ impl Program {
     }
 
     fn build(program: &OsStr, log: &Path, death_signal: &str, user: Option<&str>) -> Self {
-        let mut command = Command::new("setpriv");
-        command.arg("--pdeathsig").arg(death_signal);
+        let outlive = OUTLIVE.load(Ordering::Relaxed);
+        let mut command = Command::new(if outlive { "setsid" } else { "setpriv" });
+        if outlive {
+            command.arg("setpriv");
+        }
+        command.arg("--pdeathsig").arg(if outlive { "clear" } else { death_signal });
         if let Some(user) = user {
             command.args(["--reuid", user, "--regid", user, "--clear-groups"]);
         }
@@ -87,6 +100,12 @@ impl Program {
     /// Sets an environment variable.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);
+        self
+    }
+
+    /// Removes all environment variables.
+    pub fn env_clear(mut self) -> Self {
+        self.command.env_clear();
         self
     }
 

@@ -1,5 +1,6 @@
 //! A private Prosody, set up as an ordinary deployment: internal accounts, carbons, stream management, PEP, blocking.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ const MODULES: &[&str] = &[
 pub struct Builder {
     domain: String,
     users: Vec<(String, String)>,
+    strangers: Vec<(String, String)>,
     components: Vec<(String, String, String)>,
     modules: Vec<String>,
     plugin_paths: Vec<PathBuf>,
@@ -59,6 +61,13 @@ impl Builder {
     /// Adds accounts whose passwords are their names.
     pub fn users(mut self, names: &[&str]) -> Self {
         self.users.extend(names.iter().map(|name| (name.to_string(), name.to_string())));
+        self
+    }
+
+    /// Adds an account, whose password is its name, on another domain of the same server: a stranger for a component that
+    /// does not serve that domain.
+    pub fn stranger(mut self, name: &str, domain: &str) -> Self {
+        self.strangers.push((name.into(), domain.into()));
         self
     }
 
@@ -116,6 +125,9 @@ impl Builder {
         for (name, password) in &self.users {
             prosody.add_user(name, password);
         }
+        for (name, domain) in &self.strangers {
+            prosody.add_account(domain, name, name);
+        }
         prosody.restart();
         prosody
     }
@@ -157,6 +169,10 @@ modules_disabled = {{ "admin_shell", "s2s" }}
             text.push_str("run_as_root = true\nprosody_user = \"root\"\nprosody_group = \"root\"\n");
         }
         let _ = write!(text, "{}\nVirtualHost \"{}\"\n{}\n", self.global, self.domain, self.host);
+        let others: BTreeSet<&str> = self.strangers.iter().map(|(_, domain)| domain.as_str()).collect();
+        for domain in others {
+            let _ = writeln!(text, "VirtualHost \"{domain}\"");
+        }
         for (jid, secret, extra) in &self.components {
             let _ = write!(text, "Component \"{jid}\"\ncomponent_secret = \"{secret}\"\n{extra}\n");
         }
@@ -179,6 +195,7 @@ impl Prosody {
         Builder {
             domain: DOMAIN.into(),
             users: vec![],
+            strangers: vec![],
             components: vec![],
             modules: vec![],
             plugin_paths: vec![],
@@ -195,6 +212,11 @@ impl Prosody {
     /// The port for components.
     pub fn component_port(&self) -> u16 {
         self.component_port
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").pid()
     }
 
     /// The domain that it serves.
@@ -219,7 +241,11 @@ impl Prosody {
 
     /// Adds an account: the file that `prosodyctl register` would write, in a thousandth of the time.
     pub fn add_user(&self, name: &str, password: &str) {
-        let accounts = self.data_path().join(self.domain.replace('.', "%2e").replace('-', "%2d")).join("accounts");
+        self.add_account(&self.domain, name, password);
+    }
+
+    fn add_account(&self, domain: &str, name: &str, password: &str) {
+        let accounts = self.data_path().join(domain.replace('.', "%2e").replace('-', "%2d")).join("accounts");
         fs::create_dir_all(&accounts).expect("a directory");
         let file = accounts.join(format!("{name}.dat"));
         fs::write(file, format!("return {{\n\t[\"password\"] = {password:?};\n}};\n")).expect("a file");

@@ -53,8 +53,8 @@ async fn known_ids(
     let accounts: Vec<i64> = copies().filter_map(|copy| ends.get(copy.owner.as_str())).map(|end| end.account).collect();
     let ids: Vec<&str> = copies().map(|copy| copy.archive_id.as_str()).collect();
     let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT e.account, e.archive_id FROM unnest($1::bigint[], $2::text[]) AS n (account, archive_id)
-         JOIN entry e ON e.account = n.account AND e.archive_id = n.archive_id",
+        "SELECT named.account, named.id FROM unnest($1::bigint[], $2::text[]) AS named (account, id)
+         CROSS JOIN LATERAL (SELECT FROM entry WHERE account = named.account AND archive_id = named.id LIMIT 1) AS found",
     )
     .bind(accounts)
     .bind(ids)

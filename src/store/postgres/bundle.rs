@@ -129,8 +129,9 @@ async fn adopt_known(
     .execute(&mut *connection)
     .await?;
     let issued: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM prekey
-         WHERE account = $1 AND protocol = $2 AND device = $3 AND key = ANY ($4) AND issued_at IS NOT NULL",
+        "SELECT count(*) FROM unnest($4::bytea[]) AS n (key)
+         JOIN prekey p ON p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = n.key
+         WHERE p.issued_at IS NOT NULL",
     )
     .bind(place.account)
     .bind(place.protocol.code())
@@ -204,16 +205,18 @@ pub(super) async fn published(
     account: i64,
     protocol: Protocol,
     devices: Option<&[DeviceId]>,
+    limit: u32,
 ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
     let devices: Option<Vec<i32>> = devices.map(|devices| devices.iter().map(|device| device.to_sql()).collect());
     let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
         "SELECT device, item_id, payload FROM bundle
          WHERE account = $1 AND protocol = $2 AND payload IS NOT NULL AND ($3::integer[] IS NULL OR device = ANY ($3))
-         ORDER BY device",
+         ORDER BY device LIMIT $4",
     )
     .bind(account)
     .bind(protocol.code())
     .bind(devices)
+    .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
     rows.into_iter()

@@ -54,6 +54,17 @@ const LAST_RESORT_WAITING: &str = "
     WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = picked.key
     RETURNING p.prekey_id, p.key";
 
+const HAS_FRESH: &str = "
+    SELECT EXISTS (SELECT FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL)";
+
+const HAS_ANY: &str = "
+    SELECT EXISTS (SELECT FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL)
+        OR EXISTS (SELECT FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3
+                   AND issued_at IS NOT NULL AND NOT withdrawn AND consumed_at IS NULL)";
+
+const HAS_BUNDLE: &str = "
+    SELECT EXISTS (SELECT FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL)";
+
 /// Answers a claim, in a transaction of its own.
 pub(super) async fn claim(
     connection: &mut PgConnection,
@@ -67,17 +78,10 @@ pub(super) async fn claim(
     if let Some(outcome) = claiming.repeat(&earlier).await? {
         return Ok(End::Abandon(outcome));
     }
-    if let Some(prekey) = claiming.fresh().await? {
-        return claiming.hand_out(prekey, ClaimKind::Fresh).await;
+    if let Some((prekey, kind)) = claiming.pick().await? {
+        return claiming.hand_out(prekey, kind).await;
     }
-    if !claim.strict {
-        for statement in [LAST_RESORT, LAST_RESORT_WAITING] {
-            if let Some(prekey) = claiming.take(statement).await? {
-                return claiming.hand_out(prekey, ClaimKind::LastResort).await;
-            }
-        }
-    }
-    let outcome = if claiming.has_bundle().await? { ClaimOutcome::NoPrekey } else { ClaimOutcome::NoBundle };
+    let outcome = if claiming.exists(HAS_BUNDLE).await? { ClaimOutcome::NoPrekey } else { ClaimOutcome::NoBundle };
     Ok(End::Abandon(outcome))
 }
 
@@ -145,17 +149,28 @@ impl Claiming<'_> {
         row.map(|row| outcome((row.prekey_id, row.key), row.bundle, ClaimKind::Repeat)).transpose()
     }
 
-    /// The oldest prekey that nobody has. `None` only if there was a moment without one.
-    async fn fresh(&mut self) -> Result<Option<Taken>, StoreError> {
-        if let Some(prekey) = self.take(FRESH).await? {
-            return Ok(Some(prekey));
-        }
+    /// The oldest prekey that nobody has, or else the last resort. `None` only if there was a moment without either.
+    async fn pick(&mut self) -> Result<Option<(Taken, ClaimKind)>, StoreError> {
         for _ in 0..ROUNDS {
-            if let Some(prekey) = self.take(FRESH_WAITING).await? {
-                return Ok(Some(prekey));
+            for statement in [FRESH, FRESH_WAITING] {
+                if let Some(prekey) = self.take(statement).await? {
+                    return Ok(Some((prekey, ClaimKind::Fresh)));
+                }
             }
-            // What the statement waited for may have been a publish that brought new ones.
-            if !self.has_stock().await? {
+            // What a statement waited for may have been a publish that took the old ones out and put new ones in, which the
+            // statement does not see.
+            if self.exists(HAS_FRESH).await? {
+                continue;
+            }
+            if self.claim.strict {
+                return Ok(None);
+            }
+            for statement in [LAST_RESORT, LAST_RESORT_WAITING] {
+                if let Some(prekey) = self.take(statement).await? {
+                    return Ok(Some((prekey, ClaimKind::LastResort)));
+                }
+            }
+            if !self.exists(HAS_ANY).await? {
                 return Ok(None);
             }
         }
@@ -171,25 +186,11 @@ impl Claiming<'_> {
         Ok(taken.fetch_optional(&mut *self.connection).await?)
     }
 
-    async fn has_stock(&mut self) -> Result<bool, StoreError> {
-        let exists = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM prekey
-                            WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL)",
-        )
-        .bind(self.account)
-        .bind(self.claim.protocol.code())
-        .bind(self.claim.device.to_sql());
-        Ok(exists.fetch_one(&mut *self.connection).await?)
-    }
-
-    async fn has_bundle(&mut self) -> Result<bool, StoreError> {
-        let exists = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM bundle
-                            WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL)",
-        )
-        .bind(self.account)
-        .bind(self.claim.protocol.code())
-        .bind(self.claim.device.to_sql());
+    async fn exists(&mut self, statement: &'static str) -> Result<bool, StoreError> {
+        let exists = sqlx::query_scalar(statement)
+            .bind(self.account)
+            .bind(self.claim.protocol.code())
+            .bind(self.claim.device.to_sql());
         Ok(exists.fetch_one(&mut *self.connection).await?)
     }
 
@@ -238,12 +239,11 @@ fn outcome((id, key): Taken, bundle: BundleKeys, kind: ClaimKind) -> Result<Clai
 
 /// Deletes a few of the claims made before a moment.
 pub(super) async fn forget(connection: &mut PgConnection, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    // By the physical place of the rows, which cannot change while they are locked by this very statement.
     let forgotten = sqlx::query(
-        "WITH old AS MATERIALIZED (
-             SELECT account, protocol, device, requester FROM prekey_claim WHERE claimed_at < $1
-             ORDER BY claimed_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-         DELETE FROM prekey_claim c USING old
-         WHERE (c.account, c.protocol, c.device, c.requester) = (old.account, old.protocol, old.device, old.requester)",
+        "DELETE FROM prekey_claim WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM prekey_claim WHERE claimed_at < $1
+             ORDER BY claimed_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     )
     .bind(before.micros())
     .bind(i64::from(limit))

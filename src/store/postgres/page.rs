@@ -30,8 +30,8 @@ pub(super) async fn page(connection: &mut PgConnection, query: &PageQuery, now: 
     let mut scan = QueryBuilder::new("SELECT ");
     scan.push(EntryRow::COLUMNS);
     restrict(&mut scan, account, filter, &range);
-    scan.push(if range.backwards { " ORDER BY sequence DESC LIMIT " } else { " ORDER BY sequence LIMIT " });
-    scan.push_bind(paging::one_more(*max));
+    scan.push(if range.backwards { " ORDER BY sequence DESC" } else { " ORDER BY sequence" });
+    scan.push(" LIMIT ").push_bind(paging::one_more(*max));
     let rows: Vec<EntryRow> = scan.build_query_as().fetch_all(&mut *connection).await?;
     let (rows, complete) = paging::cut(rows, &range, *max, *max_bytes, now);
     let copies = with_bodies(connection, rows, now).await?;
@@ -76,12 +76,14 @@ async fn range(
     let places: Places = if named.is_empty() {
         HashMap::new()
     } else {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT archive_id, sequence FROM entry WHERE account = $1 AND archive_id = ANY ($2)")
-                .bind(account)
-                .bind(named)
-                .fetch_all(&mut *connection)
-                .await?;
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT e.archive_id, e.sequence FROM unnest($2::text[]) AS n (archive_id)
+                 JOIN entry e ON e.account = $1 AND e.archive_id = n.archive_id",
+        )
+        .bind(account)
+        .bind(named)
+        .fetch_all(&mut *connection)
+        .await?;
         rows.into_iter().collect()
     };
     let times = if filter.start.is_some() || filter.end.is_some() {
@@ -101,18 +103,27 @@ async fn range(
     Ok(Range::new(filter, edge, &places, times))
 }
 
+/// The source and the conditions of a query.
 fn restrict(scan: &mut QueryBuilder<Postgres>, account: i64, filter: &Filter, range: &Range) {
-    scan.push(" FROM entry WHERE account = ").push_bind(account);
+    if let Some(places) = &range.among {
+        // LIMIT in a LATERAL is what makes the planner look up one place after the other: for `= ANY`, or a join that it may
+        // turn round, it walks the archive if it takes it for a small one.
+        scan.push(" FROM unnest(").push_bind(places.clone()).push("::bigint[]) AS chosen (place)");
+        scan.push(" CROSS JOIN LATERAL (SELECT * FROM entry WHERE sequence = place AND account = ");
+    } else {
+        scan.push(" FROM entry WHERE account = ");
+    }
+    scan.push_bind(account);
     scan.push(" AND sequence > ").push_bind(range.after);
     scan.push(" AND sequence < ").push_bind(range.before);
-    if let Some(places) = &range.among {
-        scan.push(" AND sequence = ANY (").push_bind(places.clone()).push(")");
-    }
     if let Some(with) = &filter.with {
         scan.push(" AND peer = ").push_bind(with.to_bare().to_string());
         if let Some(resource) = with.resource() {
             scan.push(" AND peer_resource = ").push_bind(resource.to_string());
         }
+    }
+    if range.among.is_some() {
+        scan.push(" LIMIT 1) AS entry");
     }
 }
 

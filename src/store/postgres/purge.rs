@@ -18,18 +18,27 @@ pub(super) async fn step(connection: &mut PgConnection, now: Timestamp, limit: i
 }
 
 async fn expire(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
-    let accounts: Vec<i64> = sqlx::query_scalar(
-        "WITH due AS MATERIALIZED (
-             SELECT account, sequence FROM entry WHERE expires_at <= $1 AND body IS NOT NULL
-             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-         UPDATE entry e SET body = NULL FROM due WHERE e.account = due.account AND e.sequence = due.sequence
-         RETURNING e.account",
+    // Chosen in a statement of its own: one that chooses and changes is planned without knowing that it is about few rows.
+    let due: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT account, sequence FROM entry WHERE expires_at <= $1 AND body IS NOT NULL
+         ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(now.micros())
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
-    let expired = u64::try_from(accounts.len()).unwrap_or(u64::MAX);
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let (accounts, sequences): (Vec<i64>, Vec<i64>) = due.into_iter().unzip();
+    let expired = sqlx::query(
+        "UPDATE entry e SET body = NULL FROM unnest($1::bigint[], $2::bigint[]) AS due (account, sequence)
+         WHERE e.account = due.account AND e.sequence = due.sequence",
+    )
+    .bind(&accounts)
+    .bind(sequences)
+    .execute(&mut *connection)
+    .await?;
     let accounts: BTreeSet<i64> = accounts.into_iter().collect();
     sqlx::query(
         "INSERT INTO archive_trim (account, due) SELECT account, true FROM unnest($1::bigint[]) account
@@ -38,7 +47,7 @@ async fn expire(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Re
     .bind(accounts.into_iter().collect::<Vec<_>>())
     .execute(connection)
     .await?;
-    Ok(expired)
+    Ok(expired.rows_affected())
 }
 
 /// Deletes placeholders that have nothing older before them but placeholders.
@@ -60,39 +69,45 @@ async fn trim(connection: &mut PgConnection, limit: i64) -> Result<u64, StoreErr
 }
 
 async fn trim_one(connection: &mut PgConnection, account: i64, limit: i64) -> Result<i64, StoreError> {
-    let (trimmed,): (i64,) = sqlx::query_as(
-        "WITH oldest AS MATERIALIZED (
-             SELECT sequence, body, expires_at, at FROM entry WHERE account = $1 ORDER BY sequence LIMIT $2),
-         gone AS MATERIALIZED (
-             SELECT sequence, expires_at, at FROM oldest
-             WHERE sequence < coalesce((SELECT min(sequence) FROM oldest WHERE body IS NOT NULL), $3)),
-         deleted AS (
-             DELETE FROM entry e USING gone WHERE e.account = $1 AND e.sequence = gone.sequence),
-         noted AS (
-             UPDATE archive_trim SET due = (SELECT count(*) FROM gone) = $2,
-                 expired_until = greatest(expired_until, (SELECT max(expires_at) FROM gone)),
-                 sent_until = greatest(sent_until, (SELECT max(at) FROM gone))
-             WHERE account = $1)
-         SELECT count(*) FROM gone",
+    let oldest: Vec<(i64, Option<i64>, Option<i64>, i64)> = sqlx::query_as(
+        "SELECT sequence, body, expires_at, at FROM entry WHERE account = $1 ORDER BY sequence LIMIT $2",
     )
     .bind(account)
     .bind(limit)
-    .bind(i64::MAX)
-    .fetch_one(connection)
+    .fetch_all(&mut *connection)
+    .await?;
+    let gone: Vec<_> = oldest.into_iter().take_while(|(_, body, ..)| body.is_none()).collect();
+    let trimmed = i64::try_from(gone.len()).unwrap_or(i64::MAX);
+    if let Some((last, ..)) = gone.last() {
+        sqlx::query("DELETE FROM entry WHERE account = $1 AND sequence <= $2")
+            .bind(account)
+            .bind(last)
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query(
+        "UPDATE archive_trim SET due = $2, expired_until = greatest(expired_until, $3),
+             sent_until = greatest(sent_until, $4)
+         WHERE account = $1",
+    )
+    .bind(account)
+    .bind(trimmed == limit)
+    .bind(gone.iter().filter_map(|(_, _, expires_at, _)| *expires_at).max())
+    .bind(gone.iter().map(|(.., at)| *at).max())
+    .execute(connection)
     .await?;
     Ok(trimmed)
 }
 
 async fn delete_bodies(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
-    let deleted = sqlx::query(
-        "WITH due AS MATERIALIZED (
-             SELECT id FROM body WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-         DELETE FROM body b USING due WHERE b.id = due.id",
+    let due: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM body WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(now.micros())
     .bind(limit)
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    let deleted = sqlx::query("DELETE FROM body WHERE id = ANY ($1)").bind(due).execute(connection).await?;
     Ok(deleted.rows_affected())
 }
 

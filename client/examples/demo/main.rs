@@ -1,0 +1,83 @@
+//! The demonstration: two people with two devices each, a real Prosody, a real multiend, one story.
+//!
+//! `make demo`, or by hand after `cargo build --bins --examples`: `cargo run -p multiend-client --example demo -- [--database
+//! postgres] [--keep]`. Everything runs on loopback in temporary directories. The last line is JSON, computed from what the
+//! devices read and what the database holds; the exit status is 0 only if all of it is as it should be.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unreachable,
+    missing_docs
+)]
+
+#[path = "../../../tests/devices/mod.rs"]
+mod devices;
+mod outcome;
+mod plaintext;
+mod servers;
+mod story;
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use servers::{Database, Servers};
+
+/// What was asked for on the command line.
+struct Options {
+    database: Database,
+    keep: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}\nusage: demo [--database sqlite|postgres] [--keep]");
+            return ExitCode::from(2);
+        }
+    };
+    let start = Instant::now();
+    if options.keep {
+        support::process::outlive_this_program();
+    }
+    let mut servers = Servers::start(options.database).await;
+    let outcome = story::tell(&mut servers).await;
+    if options.keep {
+        servers.leave_running();
+    }
+    for problem in outcome.problems() {
+        println!("WRONG: {problem}");
+    }
+    let good = outcome.problems().is_empty();
+    println!(
+        "\n{} after {:.1} s.",
+        if good { "All is well" } else { "Something is wrong" },
+        start.elapsed().as_secs_f32()
+    );
+    println!("{}", outcome.to_json());
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options { database: Database::Sqlite, keep: false };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--keep" => options.keep = true,
+            "--database" => {
+                options.database = match arguments.next().as_deref() {
+                    Some("sqlite") => Database::Sqlite,
+                    Some("postgres") => Database::Postgres,
+                    _ => return Err("--database is sqlite or postgres".to_owned()),
+                }
+            }
+            _ => return Err(format!("unknown argument {argument}")),
+        }
+    }
+    Ok(options)
+}

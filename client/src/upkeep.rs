@@ -1,0 +1,156 @@
+//! Upkeep: what a device does by itself, beside sending and receiving.
+//!
+//! Answers to key exchanges and heartbeats, a fresh bundle, its place in the device list, sessions that a peer believes
+//! in, and everything that a new stream needs.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use xmpp_parsers::jid::BareJid;
+
+use crate::client::Inner;
+use crate::error::ClientError;
+
+/// The pause before upkeep that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How many devices or accounts may wait for upkeep.
+const MAX_WAITING: usize = 256;
+
+/// What is to be done. The receiving task notes it; the upkeep task does it.
+#[derive(Default)]
+pub(crate) struct Upkeep {
+    due: Mutex<Due>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Due {
+    stream_renewed: bool,
+    unlisted: bool,
+    archive: bool,
+    outdated_lists: BTreeSet<BareJid>,
+    missing_sessions: BTreeSet<(BareJid, u32)>,
+}
+
+impl Upkeep {
+    /// A new stream has replaced an earlier one.
+    pub(crate) fn stream_renewed(&self) {
+        self.due().stream_renewed = true;
+    }
+
+    /// This device is not in its account's list any more.
+    pub(crate) fn unlisted(&self) {
+        self.due().unlisted = true;
+    }
+
+    /// So much has come live that the archive should be read, to move the cursor on.
+    pub(crate) fn archive_due(&self) {
+        self.due().archive = true;
+    }
+
+    /// A message came from a device that is not in the account's list as it is known here.
+    pub(crate) fn list_outdated(&self, account: &BareJid) {
+        let mut due = self.due();
+        if due.outdated_lists.len() < MAX_WAITING {
+            due.outdated_lists.insert(account.clone());
+        }
+    }
+
+    /// A device uses a session that this device does not have.
+    pub(crate) fn session_missing(&self, account: &BareJid, device: u32) {
+        let mut due = self.due();
+        if due.missing_sessions.len() < MAX_WAITING {
+            due.missing_sessions.insert((account.clone(), device));
+        }
+    }
+
+    /// Has the upkeep task see whether there is something to do.
+    pub(crate) fn look(&self) {
+        self.wake.notify_one();
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The upkeep task.
+    pub(crate) async fn keep_up(self: Arc<Self>) {
+        loop {
+            self.upkeep.wake.notified().await;
+            while let Err(error) = self.do_what_is_due().await {
+                if matches!(error, ClientError::Closed | ClientError::Login(_)) {
+                    return;
+                }
+                tracing::warn!(%error, "upkeep failed and is tried again");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// Does everything that is due. What fails stays due.
+    async fn do_what_is_due(self: &Arc<Self>) -> Result<(), ClientError> {
+        if self.upkeep.due().stream_renewed {
+            self.upkeep.due().stream_renewed = false;
+            if let Err(error) = self.renew().await {
+                self.upkeep.due().stream_renewed = true;
+                return Err(error);
+            }
+        }
+        if self.upkeep.due().unlisted {
+            self.keep_listed().await?;
+            self.upkeep.due().unlisted = false;
+        }
+        if self.upkeep.due().archive {
+            self.catch_up().await?;
+            self.upkeep.due().archive = false;
+        }
+        loop {
+            let next = self.upkeep.due().outdated_lists.first().cloned();
+            let Some(account) = next else { break };
+            self.refresh_devices(&account).await?;
+            self.upkeep.due().outdated_lists.remove(&account);
+        }
+        self.start_missing_sessions().await?;
+        self.send_replies().await?;
+        if self.memory.lock().await.cipher.bundle_changed() {
+            self.publish_bundle().await?;
+        }
+        Ok(())
+    }
+
+    /// A new stream: the server has forgotten what it was told, and messages may have gone by.
+    async fn renew(&self) -> Result<(), ClientError> {
+        self.prepare_stream().await?;
+        self.catch_up().await.map(drop)
+    }
+
+    /// Starts the sessions that peers believe in and tells them by an empty message (XEP-0384, "Business Rules").
+    async fn start_missing_sessions(self: &Arc<Self>) -> Result<(), ClientError> {
+        loop {
+            let next = self.upkeep.due().missing_sessions.first().cloned();
+            let Some((account, device)) = next else { return Ok(()) };
+            let _order = self.starting_sessions.lock().await;
+            let missing = !self.memory.lock().await.cipher.has_session(&account, device);
+            if missing && self.start_session(&account, device).await? {
+                self.send_empty(&account, device).await?;
+            }
+            self.upkeep.due().missing_sessions.remove(&(account, device));
+        }
+    }
+
+    /// Answers key exchanges and sends heartbeats. During a catch-up they wait for its end: one answer for all.
+    async fn send_replies(self: &Arc<Self>) -> Result<(), ClientError> {
+        if self.catching_up.try_lock().is_err() {
+            return Ok(());
+        }
+        let due = self.memory.lock().await.cipher.replies_due();
+        for (account, device) in due {
+            self.send_empty(&account, device).await?;
+        }
+        Ok(())
+    }
+}

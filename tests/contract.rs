@@ -1,0 +1,141 @@
+//! What the store must hold, on both databases: every test of `contract/` runs once on PostgreSQL and once on SQLite.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+#[path = "support"]
+#[allow(dead_code, unreachable_pub)]
+mod support {
+    pub mod ports;
+    pub mod postgres;
+    pub mod process;
+}
+
+#[path = "contract"]
+mod contract {
+    pub mod append;
+    pub mod bundles;
+    pub mod claims;
+    pub mod database;
+    pub mod device_lists;
+    pub mod directory_model;
+    pub mod expiry;
+    pub mod paging;
+    pub mod paging_model;
+    mod plans;
+    pub mod schema;
+    pub mod sessions;
+    pub mod words;
+}
+
+/// Makes each test function, which takes a fresh database, a test on either one.
+macro_rules! on_both_databases {
+    ($($module:ident { $($test:ident),* $(,)? })*) => {
+        mod postgres {
+            $(mod $module {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    crate::contract::$module::$test(crate::contract::database::Database::postgres().await).await;
+                })*
+            })*
+        }
+        mod sqlite {
+            $(mod $module {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    crate::contract::$module::$test(crate::contract::database::Database::sqlite().await).await;
+                })*
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    schema {
+        an_unmigrated_database_is_refused,
+        a_newer_schema_is_refused,
+        migrating_twice_and_by_two_at_once_is_safe,
+        the_archive_id_secret_is_made_once,
+        what_the_store_does_shows_in_its_metrics,
+    }
+    device_lists {
+        a_list_is_what_was_published,
+        a_device_that_the_session_never_saw_stays,
+        a_device_that_the_session_saw_is_removed,
+        publishing_does_not_count_as_seeing_what_was_kept,
+        an_event_counts_as_seeing,
+        only_the_owner_s_sessions_see,
+        a_list_that_would_grow_too_long_is_not_stored,
+        a_deleted_list_is_gone_and_unseen,
+        concurrent_publishes_lose_no_device,
+        sessions_beyond_the_bound_are_forgotten,
+    }
+    bundles {
+        the_owner_gets_back_exactly_what_it_published,
+        publishing_counts_what_it_did,
+        a_changed_identity_is_told_and_withdraws_the_older_prekeys,
+        a_retracted_bundle_is_gone,
+        protocols_devices_and_owners_are_apart,
+    }
+    claims {
+        each_prekey_goes_to_one_requester_oldest_first,
+        a_requester_gets_the_same_prekey_until_the_window_passes,
+        a_repeat_ends_when_the_prekey_is_withdrawn,
+        a_repeat_ends_when_the_prekey_is_consumed,
+        a_repeat_ends_when_the_identity_changes,
+        an_issued_prekey_is_never_unissued_again,
+        a_new_key_under_an_old_id_is_a_new_prekey,
+        a_withdrawn_prekey_is_never_handed_out,
+        the_last_resort_is_the_least_recently_issued,
+        a_strict_claim_gets_no_last_resort,
+        a_consumed_prekey_is_never_given_again,
+        there_is_nothing_to_claim_without_a_bundle,
+        the_totals_show_a_prekey_handed_out_twice,
+        concurrent_requests_of_one_requester_get_one_prekey,
+        concurrent_requesters_empty_the_stock_exactly,
+        claims_and_publishes_at_once_stay_consistent,
+        forgotten_claims_leave_the_tombstones,
+    }
+    directory_model {
+        claims_and_publishes_behave_as_the_model,
+        lists_behave_as_the_model,
+    }
+    sessions {
+        an_account_is_known_once_registered,
+        a_session_is_every_device_it_was_seen_to_be,
+        subscriptions_are_kept_up_to_the_limit,
+    }
+    append {
+        copies_come_back_as_they_went_in,
+        a_local_message_is_one_body_and_two_copies,
+        a_duplicate_is_stored_once,
+        time_never_decreases_with_the_sequence,
+        a_bad_batch_stores_nothing_of_it,
+        a_reader_never_passes_a_copy_that_becomes_visible_later,
+        batches_over_the_same_archives_do_not_deadlock,
+    }
+    paging {
+        pages_go_both_ways_and_say_when_they_are_complete,
+        unknown_ids_are_told,
+        with_oneself_means_messages_to_oneself,
+        a_page_is_bounded_in_bytes_but_never_empty,
+        the_ends_are_the_oldest_and_the_newest,
+        an_archive_answers_for_its_owner_only,
+    }
+    paging_model {
+        paging_behaves_as_a_plain_list,
+    }
+    expiry {
+        what_expires_is_hidden_at_the_instant,
+        purging_leaves_placeholders_in_the_middle_and_trims_the_oldest_end,
+        a_body_lives_as_long_as_one_of_its_copies,
+        sequence_numbers_and_ids_are_never_reused,
+        a_page_says_what_expired_before_it,
+        purges_are_bounded_and_two_at_once_are_safe,
+    }
+}

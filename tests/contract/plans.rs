@@ -1,0 +1,144 @@
+//! That nothing which a request asks of PostgreSQL grows with the tables: by the server's own counters, over tables large
+//! enough that it would choose an index where there is one.
+
+use std::time::Duration;
+
+use multiend::model::Timestamp;
+use multiend::store::{Edge, Filter, Page, PageQuery, SharedStore};
+use sqlx::{Connection, PgConnection};
+
+use crate::support::process::poll_async;
+
+use super::database::Database;
+use super::words::{
+    Got, OMEMO2, alice, at, claim, copy, device, id, jid, list, message, plain_bundle, publish, session,
+};
+
+/// Enough for PostgreSQL to turn to generic plans, which it does after five runs of a statement on one connection.
+const ROUNDS: usize = 7;
+
+/// Alice has 100,000 copies of messages with four peers, one a second; 20,000 other accounts have bundles and archives too.
+const FILL: [&str; 7] = [
+    "INSERT INTO account (jid, next_sequence, last_at, created_at)
+     SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
+     FROM generate_series(1, 20000) n",
+    "INSERT INTO body (id, bytes) SELECT n, decode(repeat('ab', 40), 'hex') FROM generate_series(1, 160000) n",
+    "SELECT setval('body_id_seq', 160001)",
+    "INSERT INTO entry (account, sequence, archive_id, peer, peer_resource, direction, class, at, expires_at, body, size)
+     SELECT CASE WHEN n <= 100000 THEN (SELECT id FROM account WHERE jid = 'alice@example.org') ELSE 2 + n % 19000 END,
+            n, 'id' || n, 'peer' || n % 4 || '@example.net', 'r' || n % 16, 1, 1, 1780000000000000 + n * 1000000::bigint,
+            CASE WHEN n % 5 = 0 THEN 1900000000000000 + n END, n, 40
+     FROM generate_series(1, 160000) n",
+    "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
+         signed_prekey, signed_prekey_signature, published_at)
+     SELECT id, 2, 1, '1', 'x', 'x', 1, 1, 'x', 'x', 0 FROM account WHERE jid <> 'alice@example.org'",
+    "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at)
+     SELECT id, 2, 1, decode(lpad(to_hex(n), 64, '0'), 'hex'), n, n, CASE WHEN n % 2 = 0 THEN 1 END, 1
+     FROM account, generate_series(1, 6) n",
+    "INSERT INTO prekey_claim (account, protocol, device, requester, key, identity_key, claimed_at)
+     SELECT id, 2, 1, 'r' || n, 'x', 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
+];
+
+/// The tables that grow with use.
+const TABLES: [&str; 6] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim"];
+
+async fn pages(store: &SharedStore) {
+    let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };
+    let time = |second: i64| Some(Timestamp::from_micros(1_780_000_000_000_000 + second * 1_000_000));
+    let filters = [
+        Filter::default(),
+        with("peer1@example.net"),
+        with("peer1@example.net/r5"),
+        with("peer1@example.net/r6"),
+        with("nobody@example.net"),
+        Filter { start: time(50_000), ..Filter::default() },
+        Filter { start: time(40_000), end: time(60_000), ..with("peer2@example.net") },
+        Filter { start: time(200_000), ..Filter::default() },
+        Filter { after_id: Some(id("id30000")), before_id: Some(id("id70000")), ..with("peer3@example.net") },
+        Filter { ids: (0..20).map(|n| id(format!("id{}", 50_000 + n))).collect(), ..Filter::default() },
+    ];
+    for filter in filters {
+        for edge in [Edge::First, Edge::Last, Edge::After(id("id50000")), Edge::Before(id("id50000"))] {
+            let query = PageQuery { owner: alice(), filter: filter.clone(), edge, max: 20, max_bytes: 10_000 };
+            assert!(matches!(store.page(&query, at(0)).await.unwrap(), Page::Copies { .. }));
+        }
+    }
+    store.ends(&alice(), at(0)).await.unwrap().unwrap();
+}
+
+/// One round of what requests come to.
+async fn requests(store: &SharedStore, round: usize) {
+    pages(store).await;
+    let batch: Vec<_> = (0..20).map(|n| message("x", at(0), vec![copy(format!("new{round}-{n}"), "bob@b")])).collect();
+    store.append(&batch).await.unwrap();
+    store.append(&batch).await.unwrap();
+    let first = round as u32 * 10 + 1;
+    publish(store, &plain_bundle(1, first..first + 3)).await;
+    for name in ["a", "b", "c"] {
+        assert!(matches!(claim(store, &format!("{name}{round}"), at(0)).await, Got::Fresh(_)));
+        assert!(matches!(claim(store, &format!("{name}{round}"), at(1)).await, Got::Repeat(_)));
+    }
+    assert!(matches!(claim(store, &format!("d{round}"), at(2)).await, Got::LastResort(_)));
+    store.stock(&alice(), OMEMO2, device(1)).await.unwrap();
+    store.published_bundles(&alice(), OMEMO2, Some(&[device(1)]), 128).await.unwrap();
+    store.publish_device_list(&alice(), OMEMO2, &session("phone"), &list(&[1]), 9, at(0)).await.unwrap();
+    store.device_list(&alice(), OMEMO2, Some(&session("x"))).await.unwrap();
+    store.learn_session(&alice(), OMEMO2, &session("phone"), device(1), at(0)).await.unwrap();
+    store.forget_claims(at(-1_000_000), 10).await.unwrap();
+    // The first few of the copies that expire at all.
+    store.purge(Timestamp::from_micros(1_900_000_000_000_000 + 200), 10).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_reads_a_table_from_end_to_end() {
+    let database = Database::postgres().await;
+    let mut admin = PgConnection::connect(&database.url).await.unwrap();
+    for statement in FILL {
+        sqlx::query(statement).execute(&mut admin).await.unwrap();
+    }
+    sqlx::query("VACUUM ANALYZE").execute(&mut admin).await.unwrap();
+    let before = read_counts(&mut admin).await;
+    // One connection, so that its statements come to their generic plans.
+    let store = multiend::store::open(&database.url, 1).await.unwrap();
+    for round in 0..ROUNDS {
+        requests(&store, round).await;
+    }
+    drop(store);
+    // A connection reports its counters at the latest when it ends.
+    poll_async("the end of the store's connections", Duration::from_secs(20), async || {
+        let mut probe = PgConnection::connect(&database.url).await.unwrap();
+        let others: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'multiend'",
+        )
+        .fetch_one(&mut probe)
+        .await
+        .unwrap();
+        (others == 0).then_some(())
+    })
+    .await;
+    let mut reader = PgConnection::connect(&database.url).await.unwrap();
+    let after = read_counts(&mut reader).await;
+    for (table, (before, after)) in TABLES.iter().zip(before.into_iter().zip(after)) {
+        assert_eq!(before.0, after.0, "{table} was read from end to end");
+        // About 40 pages of 20 a round and a few rows for everything else; a scan of one archive would be 100,000 each.
+        let rows = after.1 - before.1;
+        assert!(rows < 3_000 * ROUNDS as i64, "{rows} rows of {table} were read by index");
+    }
+}
+
+/// Of each table: sequential scans, and rows read through its indexes.
+async fn read_counts(connection: &mut PgConnection) -> Vec<(i64, i64)> {
+    let mut counts = Vec::new();
+    for table in TABLES {
+        let row = sqlx::query_as(
+            "SELECT (SELECT seq_scan FROM pg_stat_user_tables WHERE relname = $1),
+                    (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = $1)",
+        )
+        .bind(table)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+        counts.push(row);
+    }
+    counts
+}
