@@ -17,16 +17,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admin::forget_claims;
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{
-    Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, Keep, PageLimits, Retention,
-};
-use crate::config::{self, Config};
+use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
+use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::{dispatch, service::Service};
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
-use crate::model::{Class, Clock, SystemClock};
+use crate::model::{Clock, SystemClock};
 use crate::ops;
 use crate::ops::readiness::Readiness;
 use crate::store::{self, SharedStore, StoreError};
@@ -108,6 +107,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
+    let window = config.directory.repeat_window;
+    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purge_settings(&config), archive_metrics, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
@@ -119,7 +120,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let rest = async {
         doors.await.map_err(|error| ServeError::Task("a door", error))?;
         answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
-        purge.await.map_err(|error| ServeError::Task("the purge", error))
+        purge.await.map_err(|error| ServeError::Task("the purge", error))?;
+        forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))
     };
     match timeout(LAST_WAIT, rest).await {
         Ok(ended) => ended?,
@@ -150,8 +152,8 @@ async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
 async fn send_outcomes(mut committed: mpsc::Receiver<Committed<AcceptedMessage>>, outbox: Outbox) {
     while let Some(message) = committed.recv().await {
         for stanza in AcceptedMessage::outcome(message) {
-            if outbox.send(Bytes::from(stanza)).await.is_err() {
-                tracing::debug!("the link is closed; a stored message is not relayed, the archive has it");
+            if let Err(error) = outbox.send(Bytes::from(stanza)).await {
+                tracing::debug!(%error, "a stored message is not relayed, the archive has it");
             }
         }
     }
@@ -219,15 +221,6 @@ fn purge_settings(config: &Config) -> PurgeSettings {
 }
 
 fn retention(config: &Config) -> Retention {
-    let of = |class| match config.archive.retention.of(class) {
-        config::Retention::Forever => Keep::Forever,
-        config::Retention::For(time) => Keep::For(time),
-        config::Retention::None => Keep::Never,
-    };
-    Retention {
-        content: of(Class::Content),
-        key_transport: of(Class::KeyTransport),
-        plain: of(Class::Plain),
-        signal: of(Class::Signal),
-    }
+    let kept = &config.archive.retention;
+    Retention { content: kept.content, key_transport: kept.key_transport, plain: kept.plain, signal: kept.signal }
 }

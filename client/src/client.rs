@@ -1,10 +1,12 @@
 //! The client: one device of one account.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as SyncMutex};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
 use xmpp_parsers::jid::{BareJid, Jid};
 
 use crate::catch_up::CaughtUp;
@@ -16,8 +18,11 @@ use crate::events::Events;
 use crate::memory::{Memory, Outcome};
 use crate::sending::{SendOptions, Sent};
 use crate::settings::Settings;
-use crate::state::{State, StateError};
+use crate::state::{State, StateError, StateFile};
 use crate::upkeep::Upkeep;
+
+/// How long to wait for a client that was just dropped to finish writing its state.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One device of one account, connected to its server until it is closed or dropped.
 ///
@@ -45,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) starting_sessions: Mutex<()>,
     /// Held while the archive is read.
     pub(crate) catching_up: Mutex<()>,
+    /// Deliveries for which no caller waits.
+    pub(crate) deliveries: SyncMutex<Vec<AbortHandle>>,
 }
 
 /// The archive id of a message of ours, or why it was not taken.
@@ -56,7 +63,8 @@ impl Client {
     /// Returns once the device is registered and receives messages. What came while it was away comes with
     /// [`Client::catch_up`].
     pub async fn connect(settings: Settings) -> Result<Self, ClientError> {
-        let (memory, redelivered) = load(&settings)?;
+        let file = open_state_file(&settings).await?;
+        let (memory, redelivered) = load(&settings, file)?;
         let (connection, arrivals) = Connection::open(&settings);
         let inner = Arc::new(Inner {
             settings,
@@ -67,6 +75,7 @@ impl Client {
             unacknowledged: SyncMutex::default(),
             starting_sessions: Mutex::default(),
             catching_up: Mutex::default(),
+            deliveries: SyncMutex::default(),
         });
         inner.events.push(redelivered.events);
         let receiving = tokio::spawn(Arc::clone(&inner).receive(arrivals));
@@ -125,6 +134,7 @@ impl Client {
 
     /// Saves the state and closes the stream in good order.
     pub async fn close(mut self) -> Result<(), ClientError> {
+        self.stop_deliveries();
         for task in self.tasks.drain(..) {
             task.abort();
             let _ = task.await;
@@ -133,20 +143,40 @@ impl Client {
         self.inner.connection.close().await;
         saved
     }
+
+    fn stop_deliveries(&self) {
+        let deliveries = self.inner.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        deliveries.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Drop for Client {
     /// The tasks hold the connection; without them it ends.
     fn drop(&mut self) {
+        self.stop_deliveries();
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
+/// The state file, locked. A client that was dropped a moment ago may still be writing.
+async fn open_state_file(settings: &Settings) -> Result<StateFile, StateError> {
+    let start = Instant::now();
+    loop {
+        match StateFile::open(&settings.state_file) {
+            Err(StateError::InUse { .. }) if start.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The device of the state file, or a new one.
-fn load(settings: &Settings) -> Result<(Memory, Outcome), ClientError> {
-    let Some(state) = State::load(&settings.state_file, &settings.account)? else {
+fn load(settings: &Settings, file: StateFile) -> Result<(Memory, Outcome), ClientError> {
+    let Some(state) = State::load(&file, &settings.account)? else {
         let cipher = Cipher::generate(&settings.account)?;
-        return Ok((Memory::new(State::new(settings.account.clone(), String::new()), cipher), Outcome::default()));
+        let state = State::new(settings.account.clone(), String::new());
+        return Ok((Memory::new(state, cipher, file), Outcome::default()));
     };
     let cipher = Cipher::from_state(&state.cipher)
         .map_err(|reason| StateError::Content { path: settings.state_file.clone(), reason })?;
@@ -154,7 +184,7 @@ fn load(settings: &Settings) -> Result<(Memory, Outcome), ClientError> {
     for (number, received) in &state.inbox {
         outcome.events.push((Some(*number), Event::Received(received.clone())));
     }
-    Ok((Memory::new(state, cipher), outcome))
+    Ok((Memory::new(state, cipher, file), outcome))
 }
 
 impl Inner {
@@ -170,7 +200,7 @@ impl Inner {
 
     /// Saves everything.
     pub(crate) async fn save(&self, memory: &mut Memory) -> Result<(), ClientError> {
-        memory.save(&self.settings.state_file, self.events.had()).await
+        memory.save(self.events.had()).await
     }
 
     /// Saves what changed, then tells the caller.

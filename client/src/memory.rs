@@ -1,14 +1,14 @@
 //! What a running device knows: its saved state, its keys and sessions, and what need not be saved.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::sync::Arc;
 
 use xmpp_parsers::jid::BareJid;
 
 use crate::cipher::Cipher;
 use crate::error::ClientError;
 use crate::event::{Event, Received};
-use crate::state::{self, State, StateError};
+use crate::state::{State, StateError, StateFile};
 
 /// Everything that a device knows. Whoever changes it saves it before acting on the change.
 pub(crate) struct Memory {
@@ -17,6 +17,8 @@ pub(crate) struct Memory {
     /// Listed devices that cannot be reached, until their list changes or the stream is renewed.
     pub(crate) unreachable: BTreeSet<(BareJid, u32)>,
     last_number: u64,
+    file: Arc<StateFile>,
+    saves: u64,
 }
 
 /// What came of handling something: events for the caller, and whether the state has to be saved first.
@@ -34,9 +36,9 @@ impl Outcome {
 }
 
 impl Memory {
-    pub(crate) fn new(state: State, cipher: Cipher) -> Self {
+    pub(crate) fn new(state: State, cipher: Cipher, file: StateFile) -> Self {
         let last_number = state.inbox.back().map_or(0, |(number, _)| *number);
-        Self { state, cipher, unreachable: BTreeSet::new(), last_number }
+        Self { state, cipher, unreachable: BTreeSet::new(), last_number, file: Arc::new(file), saves: 0 }
     }
 
     /// Keeps a message until the caller has had it.
@@ -48,16 +50,20 @@ impl Memory {
     }
 
     /// Writes the state to its file. `had` is up to which number the caller has had messages.
-    pub(crate) async fn save(&mut self, path: &Path, had: u64) -> Result<(), ClientError> {
+    pub(crate) async fn save(&mut self, had: u64) -> Result<(), ClientError> {
         while self.state.inbox.front().is_some_and(|(number, _)| *number <= had) {
             self.state.inbox.pop_front();
         }
         self.state.cipher = self.cipher.to_state()?;
-        let bytes = self.state.to_bytes(path)?;
-        let target = path.to_owned();
-        tokio::task::spawn_blocking(move || state::replace(&target, &bytes))
+        let bytes = self.state.to_bytes(self.file.path())?;
+        // The write goes on if this task is aborted; until it is done, it holds the file's lock.
+        let file = Arc::clone(&self.file);
+        self.saves = self.saves.saturating_add(1);
+        let number = self.saves;
+        let path = file.path().to_owned();
+        tokio::task::spawn_blocking(move || file.replace(number, &bytes))
             .await
-            .map_err(|error| StateError::Content { path: path.to_owned(), reason: error.to_string() })??;
+            .map_err(|error| StateError::Content { path, reason: error.to_string() })??;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Sending: encrypt, save, send, and send again until the archive has it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use minidom::Element;
@@ -94,14 +95,16 @@ impl Inner {
     }
 
     fn deliver_in_background(self: &Arc<Self>, outgoing: Outgoing) {
-        // A weak handle: the task must not keep a dropped client connected.
-        let inner = Arc::downgrade(self);
-        tokio::spawn(async move {
-            let Some(inner) = inner.upgrade() else { return };
+        let inner = Arc::clone(self);
+        let delivery = tokio::spawn(async move {
             if let Err(error) = inner.deliver(&outgoing).await {
                 tracing::debug!(%error, "a message in the background was not delivered");
             }
         });
+        // Stopped with the client, which they would otherwise keep connected.
+        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
+        deliveries.retain(|delivery| !delivery.is_finished());
+        deliveries.push(delivery.abort_handle());
     }
 
     /// Sends a message until it is acknowledged, refused, or too much time has passed.
@@ -152,9 +155,7 @@ impl Inner {
         }
     }
 
-    fn waiting(
-        &self,
-    ) -> std::sync::MutexGuard<'_, std::collections::HashMap<String, oneshot::Sender<Acknowledgement>>> {
-        self.unacknowledged.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Acknowledgement>>> {
+        self.unacknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,10 +10,11 @@
 //! The file holds private keys and is readable by its owner only.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use xmpp_parsers::jid::BareJid;
@@ -36,6 +37,12 @@ pub enum StateError {
         path: PathBuf,
         /// What it said.
         source: io::Error,
+    },
+    /// Another running client has the file.
+    #[error("the state file {path} is in use by another client")]
+    InUse {
+        /// Which file.
+        path: PathBuf,
     },
     /// The file is not the state of a client, or of a later version.
     #[error("the state file {path} cannot be used: {reason}")]
@@ -96,8 +103,9 @@ impl State {
         }
     }
 
-    /// Reads the state of `account` from a file; `None` if there is none yet.
-    pub(crate) fn load(path: &Path, account: &BareJid) -> Result<Option<Self>, StateError> {
+    /// Reads the state of `account` from its file; `None` if there is none yet.
+    pub(crate) fn load(file: &StateFile, account: &BareJid) -> Result<Option<Self>, StateError> {
+        let path = file.path();
         let file_error = |source| StateError::File { path: path.to_owned(), source };
         let content_error = |reason: String| StateError::Content { path: path.to_owned(), reason };
         let file = match File::open(path) {
@@ -124,8 +132,54 @@ impl State {
     }
 }
 
-/// Replaces the file as a whole. Returns once the new content is on disk under its name.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+/// The file that a state is kept in, locked against other clients while this value lives. Two clients with one state
+/// would use the same keys for different messages.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+    /// The number of the newest save that was written. Locked while one is written: the task behind a save may have been
+    /// aborted while its write goes on.
+    newest: Mutex<u64>,
+    /// The lock is on a file of its own: the state's is replaced by every save.
+    _lock: File,
+}
+
+impl StateFile {
+    /// Locks the file, which need not exist yet.
+    pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
+        let file_error = |source| StateError::File { path: path.to_owned(), source };
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.with_extension("lock"))
+            .map_err(file_error)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), newest: Mutex::new(0), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(file_error(error)),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Replaces the content as a whole. Returns once the new one is on disk under the file's name. `number` counts the
+    /// saves: an older one never replaces a newer one.
+    pub(crate) fn replace(&self, number: u64, bytes: &[u8]) -> Result<(), StateError> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if number > *newest {
+            replace(&self.path, bytes)?;
+            *newest = number;
+        }
+        Ok(())
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
@@ -141,34 +195,61 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
+    fn account(text: &str) -> BareJid {
+        BareJid::new(text).unwrap()
+    }
+
+    fn save(file: &StateFile, account: &BareJid) {
+        let number = *file.newest.lock().unwrap() + 1;
+        file.replace(number, &State::new(account.clone(), "{}".to_owned()).to_bytes(file.path()).unwrap()).unwrap();
+    }
+
     #[test]
     fn a_state_belongs_to_one_account_and_is_private() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("phone.json");
-        let alice = BareJid::new("alice@example.org").unwrap();
-        let bob = BareJid::new("bob@example.org").unwrap();
-        assert!(State::load(&path, &alice).unwrap().is_none());
-        replace(&path, &State::new(alice.clone(), "{}".to_owned()).to_bytes(&path).unwrap()).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(State::load(&path, &alice).unwrap().is_some());
-        assert!(matches!(State::load(&path, &bob), Err(StateError::Content { .. })));
+        let file = StateFile::open(&directory.path().join("phone.json")).unwrap();
+        let (alice, bob) = (account("alice@example.org"), account("bob@example.org"));
+        assert!(State::load(&file, &alice).unwrap().is_none());
+        save(&file, &alice);
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(State::load(&file, &alice).unwrap().is_some());
+        assert!(matches!(State::load(&file, &bob), Err(StateError::Content { .. })));
     }
 
     #[test]
     fn what_a_crash_left_beside_the_file_does_not_matter() {
         let directory = tempfile::tempdir().unwrap();
+        let file = StateFile::open(&directory.path().join("phone.json")).unwrap();
+        let alice = account("alice@example.org");
+        save(&file, &alice);
+        fs::write(file.path().with_extension("new"), b"{\"version\":1,\"acc").unwrap();
+        assert!(State::load(&file, &alice).unwrap().is_some());
+        save(&file, &alice);
+        assert!(State::load(&file, &alice).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_late_write_of_an_older_state_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = StateFile::open(&directory.path().join("phone.json")).unwrap();
+        file.replace(2, b"newer").unwrap();
+        file.replace(1, b"older").unwrap();
+        assert_eq!(fs::read(file.path()).unwrap(), b"newer");
+    }
+
+    #[test]
+    fn a_state_has_one_client_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("phone.json");
-        let alice = BareJid::new("alice@example.org").unwrap();
-        replace(&path, &State::new(alice.clone(), "{}".to_owned()).to_bytes(&path).unwrap()).unwrap();
-        fs::write(path.with_extension("new"), b"{\"version\":1,\"acc").unwrap();
-        assert!(State::load(&path, &alice).unwrap().is_some());
-        replace(&path, &State::new(alice.clone(), "{}".to_owned()).to_bytes(&path).unwrap()).unwrap();
-        assert!(State::load(&path, &alice).unwrap().is_some());
+        let first = StateFile::open(&path).unwrap();
+        assert!(matches!(StateFile::open(&path), Err(StateError::InUse { .. })));
+        drop(first);
+        assert!(StateFile::open(&path).is_ok());
     }
 }

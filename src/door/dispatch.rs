@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::alias::{AliasDoor, MessageDoor};
-use crate::link::{Outbox, RawStanza};
+use crate::link::{LONGEST_STANZA, Outbox, RawStanza, SendError};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::tree::push_attribute;
@@ -96,16 +96,24 @@ fn refuse_subscription(presence: &Incoming<'_>) -> Option<String> {
 async fn lane(mut waiting: mpsc::Receiver<Bytes>, outbox: Outbox, requests: Arc<AliasDoor>) {
     while let Some(bytes) = waiting.recv().await {
         let Ok(incoming) = Incoming::parse(&bytes) else { continue };
-        let replies = requests.answer(&incoming).await;
+        let mut replies = requests.answer(&incoming).await;
+        if replies.iter().any(|reply| reply.len() > LONGEST_STANZA) {
+            let text = "the answer would be too long for one stanza; ask for less at once";
+            replies = vec![incoming.error(&StanzaError::new(Condition::NotAcceptable, text))];
+        }
         send(&outbox, replies).await;
     }
 }
 
 async fn send(outbox: &Outbox, stanzas: impl IntoIterator<Item = String>) {
     for stanza in stanzas {
-        if outbox.send(Bytes::from(stanza)).await.is_err() {
-            tracing::debug!("the link is closed; an answer is dropped");
-            return;
+        match outbox.send(Bytes::from(stanza)).await {
+            Ok(()) => {}
+            Err(SendError::Closed) => {
+                tracing::debug!("the link is closed; an answer is dropped");
+                return;
+            }
+            Err(error @ SendError::TooLong) => tracing::error!(%error, "an answer is dropped"),
         }
     }
 }

@@ -90,9 +90,10 @@ impl Device {
         self.client.take().expect("the device is online").close().await.expect("the state is saved");
     }
 
-    /// Stops as a crash would: nothing is saved that was not before.
+    /// Stops as a crash would: nothing is saved that was not before, and what it was told is forgotten.
     pub fn crashes(&mut self) {
         self.client = None;
+        self.told().clear();
     }
 
     /// Sends a text and waits for its acknowledgement.
@@ -116,7 +117,7 @@ impl Device {
         let found = |event: &Event| matches!(event, Event::Received(r) if r.from == from && r.body == body);
         match self.waits_for(body, found).await {
             Event::Received(received) => received,
-            _ => unreachable!("only a message was looked for"),
+            _ => panic!("only a message was looked for"),
         }
     }
 

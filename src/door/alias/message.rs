@@ -16,6 +16,7 @@ use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::directory::Directory;
 use crate::door::service::store_error;
+use crate::link::LONGEST_STANZA;
 use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
@@ -25,6 +26,10 @@ use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
 use crate::stanza::{ephemeral, omemo};
 use crate::store::SharedStore;
+
+/// Longest message taken, in bytes without its addresses. What is put around it for its delivery, or for an answer from the
+/// archive, must fit into one stanza beside it; four addresses and a query id, escaped, are the most of that.
+const MAX_MESSAGE: usize = LONGEST_STANZA - 32 * 1024;
 
 /// What is sent once a message has been stored, or could not be.
 #[derive(Debug)]
@@ -101,6 +106,10 @@ impl MessageDoor {
         let own_addresses: Vec<_> = [&parties.sender, &parties.recipient].into_iter().filter_map(alias).collect();
         let message = Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
             .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
+        if message.body.len() > MAX_MESSAGE {
+            let text = format!("a message may have at most {MAX_MESSAGE} bytes here");
+            return Err(StanzaError::new(Condition::PolicyViolation, text));
+        }
         let class = match self.services.retention.apply(classify(&incoming.element)) {
             Verdict::Archive(class) => Some(class),
             Verdict::Skip(reason) => {
