@@ -107,9 +107,9 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
-    let window = config.directory.repeat_window;
-    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, stop.clone()));
-    let purge = tokio::spawn(purge::run(store, clock, purge_settings(&config), archive_metrics, stop.clone()));
+    let (purging, window) = (purge_settings(&config), config.directory.repeat_window);
+    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
+    let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
 
@@ -120,8 +120,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let rest = async {
         doors.await.map_err(|error| ServeError::Task("a door", error))?;
         answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
-        purge.await.map_err(|error| ServeError::Task("the purge", error))?;
-        forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))
+        forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
+        purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
     match timeout(LAST_WAIT, rest).await {
         Ok(ended) => ended?,

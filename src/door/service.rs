@@ -115,8 +115,13 @@ impl Service {
                 directory::answer(&self.directory, Request { requester, owner, relation, payload }).await
             }
             Payload::Archive(payload) => {
-                // A reader finds everything that it sent before it asked.
-                if tokio::time::timeout(Self::SETTLE, self.settled.settled()).await.is_err() {
+                // A reader finds everything that it sent before it asked. Nobody else may hurry the writer.
+                let settled = async {
+                    if requester.is(&owner) {
+                        self.settled.settled().await;
+                    }
+                };
+                if tokio::time::timeout(Self::SETTLE, settled).await.is_err() {
                     return Err(StanzaError::new(Condition::ResourceConstraint, "the archive is busy; try again"));
                 }
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await

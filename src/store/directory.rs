@@ -188,12 +188,14 @@ pub trait DirectoryStore: Send + Sync {
     /// Removes a device's bundle; its prekeys are withdrawn, its tombstones stay. `false` if there was none.
     async fn retract_bundle(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<bool, StoreError>;
 
-    /// Bundles exactly as published (device, item id, payload), by device id; of the devices given, or of all.
+    /// Bundles exactly as published (device, item id, payload), by device id; of the devices given, or of all; the first
+    /// `limit` of them.
     async fn published_bundles(
         &self,
         owner: &Owner,
         protocol: Protocol,
         devices: Option<&[DeviceId]>,
+        limit: u32,
     ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError>;
 
     /// Hands out one prekey (invariants 1 to 4), durably before it returns. The repeat window runs from the hand-out and is

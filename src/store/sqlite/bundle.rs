@@ -187,6 +187,7 @@ pub(super) async fn published(
     account: i64,
     protocol: Protocol,
     devices: Option<&[DeviceId]>,
+    limit: u32,
 ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
     let devices: Option<String> = devices.map(|devices| {
         let ids: Vec<String> = devices.iter().map(DeviceId::to_string).collect();
@@ -195,11 +196,12 @@ pub(super) async fn published(
     let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
         "SELECT device, item_id, payload FROM bundle
          WHERE account = ?1 AND protocol = ?2 AND payload IS NOT NULL AND (?3 IS NULL OR device IN (SELECT value FROM json_each(?3)))
-         ORDER BY device",
+         ORDER BY device LIMIT ?4",
     )
     .bind(account)
     .bind(protocol.code())
     .bind(devices)
+    .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
     rows.into_iter()
