@@ -177,20 +177,23 @@ async fn a_session_that_was_away_has_not_seen_what_was_announced() {
 }
 
 #[tokio::test]
-async fn a_stranger_does_not_make_the_archives_writer_hurry() {
-    let prosody = Prosody::builder().users(&["alice", "bob"]).multiend().start();
-    // As long as a message waits for others to be stored with, a query of its owner does not; one of a stranger tells nothing.
-    let multiend = Multiend::builder(prosody.component_port()).extra("[archive]\nbatch_delay = \"1s\"\n").start();
-    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
-    let mut bob = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "phone").await;
-    alice.send_raw(&format!("<message to='{ALICE}' id='m'><body>b</body></message>")).await;
-    alice.request("get", Some(COMPONENT), "<ping xmlns='urn:xmpp:ping'/>").await;
-    let query = "<query xmlns='urn:xmpp:mam:2'/>";
-    let answer = bob.request("set", Some(ALICE), query).await;
-    assert_eq!(error_condition(&answer), Some("forbidden"));
-    assert!(multiend.metric("multiend_store_operation_seconds_count{operation=\"archive-id-secret\"}") > 0.5);
-    let (_, metrics) = multiend.http("/metrics").unwrap();
-    assert!(!metrics.contains("multiend_store_operation_seconds_count{operation=\"append\"}"), "nothing is stored yet");
-    alice.request("set", Some(ALICE), query).await;
-    assert!(multiend.metric("multiend_store_operation_seconds_count{operation=\"append\"}") > 0.5);
+async fn one_account_cannot_take_all_the_subscriptions_to_a_list() {
+    let setup = setup();
+    let mut alice = setup.client("alice", "phone").await;
+    alice.request("set", Some(ALICE), &publish(DEVICES, "current", &devices(&[1]))).await;
+    let subscribe = |jid: &str| format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{DEVICES}' jid='{jid}'/></pubsub>");
+    for n in 0..17 {
+        let mut bob = setup.client("bob", &format!("r{n}")).await;
+        let (full, bare) = (bob.jid().to_owned(), bob.bare().to_owned());
+        let answer = bob.request("set", Some(ALICE), &subscribe(&full)).await;
+        if n < 16 {
+            assert_eq!(answer.attr("type"), Some("result"), "{n}");
+        } else {
+            assert_eq!(error_condition(&answer), Some("policy-violation"));
+            assert_eq!(bob.request("set", Some(ALICE), &subscribe(&bare)).await.attr("type"), Some("result"));
+        }
+    }
+    let mut carol = setup.client("carol", "phone").await;
+    let carols = subscribe(carol.jid());
+    assert_eq!(carol.request("set", Some(ALICE), &carols).await.attr("type"), Some("result"));
 }

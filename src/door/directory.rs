@@ -220,7 +220,9 @@ fn stanza_error(error: DirectoryError) -> StanzaError {
         DirectoryError::NotTheOwner => Condition::Forbidden,
         DirectoryError::NotFound(_) => Condition::ItemNotFound,
         DirectoryError::Signature(_) => return invalid_payload(&error),
-        DirectoryError::TooManyDevices(_) | DirectoryError::TooManySubscribers => Condition::PolicyViolation,
+        DirectoryError::TooManyDevices(_) | DirectoryError::TooManySubscribers | DirectoryError::TooManySessions => {
+            Condition::PolicyViolation
+        }
         DirectoryError::NotSubscribed => {
             let error = StanzaError::new(Condition::ItemNotFound, error.to_string());
             return error.with_pubsub(PubsubCondition::NotSubscribed);
