@@ -10,8 +10,12 @@ FUZZ_SECONDS ?= 60
 RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? 4 : cores)))
 export RUST_TEST_THREADS
 
+# The built demonstration. `cargo run` would build half of its dependencies again: for one package it selects other features.
+TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+DEMO = "$(TARGET_DIR)/debug/examples/demo"
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt-check clippy unit bench fuzz
+.PHONY: help demo test fmt-check clippy unit interop bench fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -19,9 +23,9 @@ help: ## Show this list
 demo: ## The whole job between four devices, on a private Prosody (DATABASE=postgres, KEEP=1)
 	@scripts/install-needs cc prosody $(if $(filter postgres,$(DATABASE)),postgresql)
 	cargo build --locked -p multiend -p multiend-client --bins --examples
-	@cargo run --locked --quiet -p multiend-client --example demo -- --database $(DATABASE) $(if $(KEEP),--keep)
+	@$(DEMO) --database $(DATABASE) $(if $(KEEP),--keep)
 
-test: fmt-check clippy unit ## Everything that must hold before a change is merged
+test: fmt-check clippy unit interop ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'
 
 fmt-check: ## Formatting
@@ -36,6 +40,9 @@ unit: ## All tests: unit, property, contract, end-to-end, documentation
 	@scripts/install-needs cc prosody postgresql ejabberd
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
+
+interop: ## The crypto crate against Twomemo, Oldmemo and libsignal-client
+	crypto/tests/interop/run.sh
 
 bench: ## Benchmarks; figures go to target/bench
 	@scripts/install-needs cc prosody postgresql python3

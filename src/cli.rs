@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 /// Where the configuration is looked for when nobody says where it is.
-const DEFAULT_PATHS: [&str; 2] = ["multiend.toml", "/etc/multiend/multiend.toml"];
+const DEFAULT_PATHS: [&str; 2] = ["./multiend.toml", "/etc/multiend/multiend.toml"];
 
 /// Device directory and encrypted-aware archive for XMPP, as a component beside Prosody or ejabberd.
 #[derive(Debug, Parser)]
@@ -44,11 +44,15 @@ pub(crate) struct ConfigPath {
     config: Option<PathBuf>,
 }
 
+/// Nobody has said where the configuration is, and it is nowhere where it is looked for.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no configuration: neither {} exists; name one with --config or MULTIEND_CONFIG", DEFAULT_PATHS.join(" nor "))]
+pub(crate) struct NoConfig;
+
 impl ConfigPath {
-    /// The path given; else the first default that exists; else the first default, so that errors name it.
-    pub(crate) fn path(self) -> PathBuf {
-        let default =
-            || DEFAULT_PATHS.into_iter().find(|path| Path::new(path).exists()).unwrap_or(DEFAULT_PATHS[0]).into();
-        self.config.unwrap_or_else(default)
+    /// The path given; else the first default that exists.
+    pub(crate) fn path(self) -> Result<PathBuf, NoConfig> {
+        let default = || DEFAULT_PATHS.into_iter().find(|path| Path::new(path).exists()).map(PathBuf::from);
+        self.config.or_else(default).ok_or(NoConfig)
     }
 }

@@ -1,13 +1,14 @@
 //! multiend, the server: a device directory and an encrypted-aware archive for XMPP, as an XEP-0114 component beside
 //! Prosody or ejabberd.
 //!
-//! The layers, arrows pointing down only (`docs/architecture.md` has the tour):
+//! The layers, each importing only what stands below it (`docs/architecture.md` has the tour):
 //!
 //! ```text
 //! serve, ops, admin      wiring, metrics, health, logging; long-running work for operators
 //! door                   how a request reaches us and names its owner
-//! link, stanza           the XEP-0114 stream; typed payloads, one file per XEP
+//! link                   the XEP-0114 stream; on its own, imports nothing of ours
 //! directory, archive     the rules; no XML streams, no SQL
+//! stanza                 typed payloads, one file per XEP
 //! store                  durable state; PostgreSQL and SQLite
 //! model                  the words of the design as types
 //! ```

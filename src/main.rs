@@ -5,15 +5,14 @@
 mod cli;
 
 use std::error::Error;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use multiend::config::{self, Config, Loaded};
 use multiend::{ops, serve, store};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
-use crate::cli::{AdminCommand, Cli, Command};
+use crate::cli::{AdminCommand, Cli, Command, ConfigPath};
 
 /// What a command comes to.
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -23,15 +22,16 @@ const WRONG_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(config) => with_config(&config.path(), |loaded| run(serve_until_stopped(loaded))),
-        Command::CheckConfig(config) => with_config(&config.path(), |loaded| show_config(&loaded)),
-        Command::Migrate(config) => with_config(&config.path(), |loaded| run(migrate(loaded.config))),
-        Command::Admin(AdminCommand::Stats(config)) => with_config(&config.path(), |loaded| run(stats(loaded.config))),
+        Command::Serve(config) => with_config(config, |loaded| run(serve_until_stopped(loaded))),
+        Command::CheckConfig(config) => with_config(config, |loaded| show_config(&loaded)),
+        Command::Migrate(config) => with_config(config, |loaded| run(migrate(loaded.config))),
+        Command::Admin(AdminCommand::Stats(config)) => with_config(config, |loaded| run(stats(loaded.config))),
     }
 }
 
-fn with_config(path: &Path, command: impl FnOnce(Loaded) -> Outcome) -> ExitCode {
-    let loaded = match config::load(path, variables()) {
+fn with_config(path: ConfigPath, command: impl FnOnce(Loaded) -> Outcome) -> ExitCode {
+    let loaded = path.path().map_err(Box::<dyn Error>::from).and_then(|path| Ok(config::load(&path, variables())?));
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
@@ -69,6 +69,14 @@ async fn serve_until_stopped(loaded: Loaded) -> Outcome {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
+    let config = &loaded.config;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        component = %config.component_name,
+        server = %config.component.server,
+        database = %config.database,
+        "starting"
+    );
     loaded.config.database.create_directory()?;
     match serve::run(loaded.config).await {
         Ok(()) => Ok(ExitCode::SUCCESS),

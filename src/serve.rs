@@ -7,30 +7,35 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jid::DomainPart;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::admin::forget_claims;
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{
-    Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, Keep, PageLimits, Retention,
-};
-use crate::config::{self, Config};
+use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
+use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::{dispatch, service::Service};
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
-use crate::model::{Class, Clock, SystemClock};
+use crate::model::{Clock, SystemClock};
 use crate::ops;
 use crate::ops::readiness::Readiness;
 use crate::store::{self, SharedStore, StoreError};
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
+
+/// How long what still works may take once the link has ended. The link has waited for it as long as it may, so this is
+/// more than enough unless the database is away: then it could be for ever.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Why the program cannot run, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +107,9 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
-    let purge = tokio::spawn(purge::run(store, clock, purge_settings(&config), archive_metrics, stop.clone()));
+    let (purging, window) = (purge_settings(&config), config.directory.repeat_window);
+    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
+    let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
 
@@ -110,9 +117,16 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     drop(link.outbox);
     let linked = link.finished.await.map_err(|error| ServeError::Task("the link", error))?;
     stop.cancel();
-    doors.await.map_err(|error| ServeError::Task("a door", error))?;
-    answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
-    purge.await.map_err(|error| ServeError::Task("the purge", error))?;
+    let rest = async {
+        doors.await.map_err(|error| ServeError::Task("a door", error))?;
+        answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+        forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
+        purge.await.map_err(|error| ServeError::Task("the purge", error))
+    };
+    match timeout(LAST_WAIT, rest).await {
+        Ok(ended) => ended?,
+        Err(_) => warn!("stopping although not everything accepted could be stored; none of that was acknowledged"),
+    }
     http_stop.cancel();
     http.await.map_err(|error| ServeError::Task("the HTTP server", error))??;
     linked?;
@@ -138,8 +152,8 @@ async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
 async fn send_outcomes(mut committed: mpsc::Receiver<Committed<AcceptedMessage>>, outbox: Outbox) {
     while let Some(message) = committed.recv().await {
         for stanza in AcceptedMessage::outcome(message) {
-            if outbox.send(Bytes::from(stanza)).await.is_err() {
-                tracing::debug!("the link is closed; a stored message is not relayed, the archive has it");
+            if let Err(error) = outbox.send(Bytes::from(stanza)).await {
+                tracing::debug!(%error, "a stored message is not relayed, the archive has it");
             }
         }
     }
@@ -207,15 +221,6 @@ fn purge_settings(config: &Config) -> PurgeSettings {
 }
 
 fn retention(config: &Config) -> Retention {
-    let of = |class| match config.archive.retention.of(class) {
-        config::Retention::Forever => Keep::Forever,
-        config::Retention::For(time) => Keep::For(time),
-        config::Retention::None => Keep::Never,
-    };
-    Retention {
-        content: of(Class::Content),
-        key_transport: of(Class::KeyTransport),
-        plain: of(Class::Plain),
-        signal: of(Class::Signal),
-    }
+    let kept = &config.archive.retention;
+    Retention { content: kept.content, key_transport: kept.key_transport, plain: kept.plain, signal: kept.signal }
 }

@@ -339,3 +339,21 @@ async fn a_server_that_cannot_deliver_tells_the_session_that_wrote() {
     assert_eq!((bounce.attr("type"), bounce.attr("from")), (Some("error"), Some(BOB)));
     drop(prosody);
 }
+
+#[tokio::test]
+async fn a_stranger_from_another_domain_is_refused_and_nothing_is_stored() {
+    let prosody = Prosody::builder().users(&["bob"]).stranger("mallory", "elsewhere.example").multiend().start();
+    let multiend = Multiend::builder(prosody.component_port()).start();
+    let mut bob = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "phone").await;
+    let bundle = TestDevice { id: 2, seed: 1 }.bundle(1..=3);
+    bob.request("set", Some(BOB), &publish("urn:xmpp:omemo:2:bundles", "2", &bundle)).await;
+
+    let mut mallory = Client::connect(prosody.c2s_port(), "elsewhere.example", "mallory", "phone").await;
+    mallory.send_raw(&format!("<message type='chat' id='m' to='{BOB}'><body>b</body></message>")).await;
+    let answer = mallory.wait_for("the refusal", |stanza| stanza.attr("id") == Some("m")).await;
+    assert_eq!(error_condition(&answer), Some("forbidden"));
+    assert_eq!(refused(&mut mallory, COMPONENT, "").await, "forbidden", "a stranger has no archive here");
+    assert_eq!(refused(&mut mallory, BOB, "").await, "forbidden");
+    assert!(query(&mut bob, BOB, "").await.results.is_empty());
+    drop(multiend);
+}

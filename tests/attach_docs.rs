@@ -1,5 +1,5 @@
-//! The snippets of `docs/operations.md` that attach multiend to a server, run as they stand: only ports and directories are
-//! replaced.
+//! The snippets of `docs/operations.md` and `README.md` that attach multiend to a server, run as they stand: only ports and
+//! directories are replaced.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,13 +18,18 @@ use support::prosody::Prosody;
 use support::xmpp::Client;
 
 const OPERATIONS: &str = include_str!("../docs/operations.md");
+const README: &str = include_str!("../README.md");
 const DEVICE_LIST: &str = "eu.siacs.conversations.axolotl.devicelist";
 
-/// The code block after `<!-- attach: NAME -->`.
+/// The code block after `<!-- attach: NAME -->`, the same in both documents.
 fn snippet(name: &str) -> String {
-    let (_, rest) = OPERATIONS.split_once(&format!("<!-- attach: {name} -->\n```")).unwrap();
-    let (_, rest) = rest.split_once('\n').unwrap();
-    rest.split_once("```").unwrap().0.to_owned()
+    let [operations, readme] = [OPERATIONS, README].map(|document| {
+        let (_, rest) = document.split_once(&format!("<!-- attach: {name} -->\n```")).unwrap();
+        let (_, rest) = rest.split_once('\n').unwrap();
+        rest.split_once("```").unwrap().0
+    });
+    assert_eq!(readme, operations, "{name}: what README.md says must be what docs/operations.md says");
+    operations.to_owned()
 }
 
 /// Starts multiend with the documented file. What differs on a test machine comes from the environment.

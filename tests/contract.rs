@@ -61,6 +61,7 @@ on_both_databases! {
         a_newer_schema_is_refused,
         migrating_twice_and_by_two_at_once_is_safe,
         the_archive_id_secret_is_made_once,
+        what_the_store_does_shows_in_its_metrics,
     }
     device_lists {
         a_list_is_what_was_published,

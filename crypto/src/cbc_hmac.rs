@@ -18,6 +18,10 @@ use crate::kdf::{HASH_LENGTH, hkdf_sha256, hmac_sha256};
 /// Length in bytes of all the key material that one secret expands to: 32 to encrypt, 32 to authenticate, 16 of IV.
 const MATERIAL_LENGTH: usize = 80;
 
+/// The shortest tag in bytes of either protocol. That a tag has as many as its protocol wants is for its parser to say;
+/// this makes sure that no mistake there lets a shorter one pass.
+const MIN_TAG_LENGTH: usize = 8;
+
 /// What was to be decrypted is not what was encrypted, or not under this key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the authentication tag is wrong")]
@@ -56,15 +60,14 @@ impl CipherKeys {
     /// Decrypts `ciphertext`, provided that `tag` begins the HMAC over `authenticated`.
     ///
     /// Bad padding under a right tag is a sender's mistake and reported in the same way.
-    pub(crate) fn open<const TAG: usize>(
+    pub(crate) fn open(
         &self,
         ciphertext: &[u8],
         authenticated: &[&[u8]],
-        tag: &[u8; TAG],
+        tag: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Forged> {
-        const { assert!(TAG >= 8 && TAG <= HASH_LENGTH, "no generation of OMEMO has such a tag") };
         let full = self.tag(authenticated);
-        let expected = full.first_chunk::<TAG>().ok_or(Forged)?;
+        let expected = full.get(..tag.len()).filter(|expected| expected.len() >= MIN_TAG_LENGTH).ok_or(Forged)?;
         if !bool::from(expected.ct_eq(tag)) {
             return Err(Forged);
         }

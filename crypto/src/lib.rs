@@ -32,17 +32,26 @@
     )
 )]
 
+pub mod address;
+pub mod bundle;
 mod cbc_hmac;
 pub mod curve25519;
+pub mod device;
+pub mod error;
 pub mod generation;
 pub mod identity;
 mod kdf;
+pub mod keeper;
+pub mod legacy;
+pub mod message;
 pub mod omemo2;
+pub mod protocol;
 pub mod random;
 pub mod ratchet;
 pub mod sce;
 pub mod secret;
 pub mod signature;
+mod wire;
 pub mod x3dh;
 pub mod xeddsa;
 pub mod xml;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     curve25519::{PublicKey, SecretKey},
-    identity::{IdentityKey, SIGNATURE_LENGTH},
+    identity::{IdentityKey, IdentityKeyPair, SIGNATURE_LENGTH},
     random::{RandomError, random_bytes},
     signature::SignatureError,
 };
@@ -51,6 +51,21 @@ pub fn sign(key: &SecretKey, message: &[u8]) -> Result<[u8; SIGNATURE_LENGTH], R
         *signature_last |= public_last & SIGN_BIT;
     }
     Ok(signature)
+}
+
+/// Signs `message` with an identity whose Ed25519 form is at hand, and without randomness.
+///
+/// An Ed25519 signature is an XEdDSA signature with another choice of nonce, which the verifier cannot tell; what is
+/// missing is only the sign of the public key, which is added as libsignal adds it.
+#[must_use]
+pub fn sign_as_ed25519(identity: &IdentityKeyPair, message: &[u8]) -> [u8; SIGNATURE_LENGTH] {
+    let mut signature = identity.sign(message);
+    if let ([.., public_last], [.., signature_last]) =
+        (identity.public_key().as_bytes().as_slice(), signature.as_mut_slice())
+    {
+        *signature_last |= public_last & SIGN_BIT;
+    }
+    signature
 }
 
 /// Checks a signature over `message`, whichever of the two ways it was made.

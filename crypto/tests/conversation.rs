@@ -1,64 +1,104 @@
-//! Conversations between devices of OMEMO 2, through the public interface only.
+//! Conversations between devices, in both protocols, through the public interface only.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use multiend_crypto::omemo2::{
-    Address, Bundle, BundleError, DecryptError, Device, DeviceId, EncryptError, EncryptedMessage, SessionError,
+mod support;
+
+use multiend_crypto::{
+    address::{Address, DeviceId},
+    bundle::{Bundle, BundleError},
+    device::Device,
+    error::{DecryptError, EncryptError, SessionError, StateError},
+    message::MessageHeader,
+    protocol::{EncryptedElement, Protocol, PublicIdentity},
 };
+use support::Spoken;
+
+in_both_protocols!(
+    the_key_exchange_goes_along_until_it_is_answered,
+    repetitions_are_named_and_change_nothing,
+    failures_change_nothing_and_keep_the_prekey,
+    a_message_to_several_devices_has_one_payload,
+    without_a_session_there_is_nothing_to_decrypt_with,
+    nobody_can_claim_to_be_this_device,
+    heartbeats_are_due_at_53,
+    a_prekey_given_twice_works_during_a_catch_up,
+    a_rotated_signed_prekey_serves_for_one_more_period,
+    sessions_started_by_both_at_once_heal,
+    a_repaired_session_replaces_the_broken_one,
+    a_late_message_does_not_undo_a_repair,
+    a_changed_identity_is_refused_until_it_is_forgotten,
+    bundles_are_checked_before_use,
+    the_bundle_says_when_it_changed,
+    nothing_secret_is_printed,
+    states_of_other_versions_are_refused,
+    states_of_the_other_protocol_are_refused,
+    the_same_identity_speaks_both_protocols,
+    keys_of_ones_own_go_through_sessions_too,
+    stolen_states_and_jumps_open_nothing,
+);
 
 const NOW: u64 = 1_800_000_000;
 
-fn device(jid: &str, id: u32) -> Device {
+fn device<P: Protocol>(jid: &str, id: u32) -> Device<P> {
     Device::generate(jid, DeviceId::new(id).unwrap(), NOW).unwrap()
 }
 
-fn address(device: &Device) -> Address {
+fn address<P: Protocol>(device: &Device<P>) -> Address {
     Address::of_device(device.owner(), device.id()).unwrap()
 }
 
-fn start(from: &mut Device, to: &Device) {
+fn start<P: Protocol>(from: &mut Device<P>, to: &Device<P>) {
     from.start_session(&address(to), &one_prekey(to, 0)).unwrap();
 }
 
 /// The bundle as a server that hands out single prekeys gives it.
-fn one_prekey(device: &Device, index: usize) -> Bundle {
-    let bundle = Bundle::from_xml(&device.bundle().to_xml()).unwrap();
+fn one_prekey<P: Protocol>(device: &Device<P>, index: usize) -> Bundle<P> {
+    let bundle = Bundle::<P>::from_xml(&device.bundle().to_xml()).unwrap();
     Bundle { prekeys: vec![bundle.prekeys[index]], ..bundle }
 }
 
-fn send(from: &mut Device, to: &Device, text: &str) -> EncryptedMessage {
+fn send<P: Protocol>(from: &mut Device<P>, to: &Device<P>, text: &str) -> P::Message {
     let message = from.encrypt(text.as_bytes(), &[address(to)]).unwrap();
-    EncryptedMessage::from_xml(&message.to_xml()).unwrap()
+    P::Message::read(&message.write()).unwrap()
 }
 
-fn read(to: &mut Device, from: &Device, message: &EncryptedMessage) -> Result<String, DecryptError> {
+fn read<P: Protocol>(to: &mut Device<P>, from: &Device<P>, message: &P::Message) -> Result<String, DecryptError> {
     to.decrypt(from.owner(), message).map(|decrypted| String::from_utf8(decrypted.plaintext.unwrap().to_vec()).unwrap())
 }
 
-fn reply(from: &mut Device, to: &mut Device) {
+fn reply<P: Protocol>(from: &mut Device<P>, to: &mut Device<P>) {
     let empty = from.encrypt_empty(&address(to)).unwrap();
     assert!(to.decrypt(from.owner(), &empty).unwrap().plaintext.is_none());
 }
 
-fn state(device: &Device) -> String {
+fn state<P: Protocol>(device: &Device<P>) -> String {
     String::from_utf8(device.to_state().unwrap().to_vec()).unwrap()
 }
 
-fn is_exchange(message: &EncryptedMessage) -> bool {
-    message.keys[0].headers[0].kex
+fn restored<P: Protocol>(state: &str) -> Device<P> {
+    Device::from_state(state.as_bytes()).unwrap()
 }
 
-fn pair() -> (Device, Device) {
+fn is_exchange<P: Spoken>(message: &P::Message) -> bool {
+    P::headers(&mut message.clone())[0].kex
+}
+
+/// The content of the first `<key/>`.
+fn data<P: Spoken>(message: &mut P::Message) -> &mut Vec<u8> {
+    &mut P::headers(message).swap_remove(0).data
+}
+
+fn pair<P: Protocol>() -> (Device<P>, Device<P>) {
     let (mut romeo, juliet) = (device("romeo@montague.lit", 1), device("juliet@capulet.lit", 2));
     start(&mut romeo, &juliet);
     (romeo, juliet)
 }
 
-#[test]
-fn the_key_exchange_goes_along_until_it_is_answered() {
-    let (mut romeo, mut juliet) = pair();
+fn the_key_exchange_goes_along_until_it_is_answered<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let first = send(&mut romeo, &juliet, "one");
     let second = send(&mut romeo, &juliet, "two");
-    assert!(is_exchange(&first) && is_exchange(&second));
+    assert!(is_exchange::<P>(&first) && is_exchange::<P>(&second));
 
     // The second comes first: it builds the session, the first one only uses it.
     let decrypted = juliet.decrypt(romeo.owner(), &second).unwrap();
@@ -70,12 +110,11 @@ fn the_key_exchange_goes_along_until_it_is_answered() {
     assert_eq!(juliet.replies_due(), [address(&romeo)]);
     reply(&mut juliet, &mut romeo);
     assert_eq!(juliet.replies_due(), []);
-    assert!(!is_exchange(&send(&mut romeo, &juliet, "three")));
+    assert!(!is_exchange::<P>(&send(&mut romeo, &juliet, "three")));
 }
 
-#[test]
-fn repetitions_are_named_and_change_nothing() {
-    let (mut romeo, mut juliet) = pair();
+fn repetitions_are_named_and_change_nothing<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let first = send(&mut romeo, &juliet, "one");
     assert_eq!(read(&mut juliet, &romeo, &first).unwrap(), "one");
     reply(&mut juliet, &mut romeo);
@@ -92,34 +131,39 @@ fn repetitions_are_named_and_change_nothing() {
     assert_eq!(state(&juliet), before);
 }
 
-#[test]
-fn failures_change_nothing_and_keep_the_prekey() {
-    let (mut romeo, mut juliet) = pair();
+fn failures_change_nothing_and_keep_the_prekey<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let good = send(&mut romeo, &juliet, "one");
     let before = state(&juliet);
     let prekeys = juliet.prekey_count();
 
     let mut bad_payload = good.clone();
-    bad_payload.payload.as_mut().unwrap()[0] ^= 1;
+    P::payload(&mut bad_payload).as_mut().unwrap()[0] ^= 1;
     assert_eq!(read(&mut juliet, &romeo, &bad_payload), Err(DecryptError::PayloadForged));
     let mut no_header = good.clone();
-    no_header.keys.clear();
+    P::drop_headers(&mut no_header);
     assert_eq!(read(&mut juliet, &romeo, &no_header), Err(DecryptError::NotForThisDevice));
-    let length = good.keys[0].headers[0].data.len();
-    let mut seen_forged = 0;
+    let length = data::<P>(&mut good.clone()).len();
+    let (mut seen_forged, mut meaningless) = (0, 0);
     for position in 0..length {
         let mut bad = good.clone();
-        bad.keys[0].headers[0].data[position] ^= 0x01;
+        data::<P>(&mut bad)[position] ^= 0x01;
         match read(&mut juliet, &romeo, &bad) {
             Err(DecryptError::Forged) => seen_forged += 1,
             Err(_) => {}
-            Ok(text) => panic!("byte {position} altered, and yet: {text}"),
+            // Around the `SignalMessage` of a key exchange, legacy has bytes that mean nothing and are not authenticated:
+            // half of the version, and the registration id.
+            Ok(text) => {
+                assert_eq!((P::NAME, text.as_str()), ("legacy", "one"), "byte {position}");
+                meaningless += 1;
+                juliet = restored(&before);
+            }
         }
         assert_eq!(state(&juliet), before, "byte {position}");
     }
-    assert!(seen_forged > 64, "{seen_forged}");
+    assert!(seen_forged > 64 && meaningless <= 8, "{seen_forged}, {meaningless}");
     let mut truncated = good.clone();
-    truncated.keys[0].headers[0].data.truncate(length - 1);
+    data::<P>(&mut truncated).truncate(length - 1);
     assert!(matches!(read(&mut juliet, &romeo, &truncated), Err(DecryptError::Malformed(_))));
 
     assert_eq!((state(&juliet), juliet.prekey_count()), (before, prekeys));
@@ -127,14 +171,13 @@ fn failures_change_nothing_and_keep_the_prekey() {
     assert_eq!(juliet.prekey_count(), prekeys - 1);
 }
 
-#[test]
-fn a_message_to_several_devices_has_one_payload() {
-    let (mut romeo, mut juliet) = pair();
-    let mut tablet = device("romeo@montague.lit", 3);
+fn a_message_to_several_devices_has_one_payload<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
+    let mut tablet = device::<P>("romeo@montague.lit", 3);
     start(&mut romeo, &tablet);
     let recipients = [address(&juliet), address(&tablet), address(&romeo), address(&juliet)];
     let message = romeo.encrypt(b"both", &recipients).unwrap();
-    assert_eq!(message.keys.iter().map(|keys| keys.headers.len()).sum::<usize>(), 2);
+    assert_eq!(P::headers(&mut message.clone()).len(), 2);
     assert_eq!(read(&mut juliet, &romeo, &message).unwrap(), "both");
     assert_eq!(read(&mut tablet, &romeo, &message).unwrap(), "both");
 
@@ -147,9 +190,8 @@ fn a_message_to_several_devices_has_one_payload() {
     assert_eq!(romeo.encrypt_empty(&stranger), Err(EncryptError::NoSession(stranger)));
 }
 
-#[test]
-fn without_a_session_there_is_nothing_to_decrypt_with() {
-    let (mut romeo, mut juliet) = pair();
+fn without_a_session_there_is_nothing_to_decrypt_with<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let first = send(&mut romeo, &juliet, "one");
     read(&mut juliet, &romeo, &first).unwrap();
     reply(&mut juliet, &mut romeo);
@@ -160,19 +202,17 @@ fn without_a_session_there_is_nothing_to_decrypt_with() {
     assert!(matches!(read(&mut juliet, &romeo, &first), Err(DecryptError::UnknownPrekey(_))));
 }
 
-#[test]
-fn nobody_can_claim_to_be_this_device() {
-    let (mut romeo, mut juliet) = pair();
+fn nobody_can_claim_to_be_this_device<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let mut message = send(&mut romeo, &juliet, "x");
-    message.sid = juliet.id();
+    P::set_sender(&mut message, juliet.id());
     let own = juliet.owner().to_owned();
     assert_eq!(juliet.decrypt(&own, &message), Err(DecryptError::OwnDevice));
-    assert!(Device::generate("romeo@montague.lit/orchard", DeviceId::new(1).unwrap(), NOW).is_err());
+    assert!(Device::<P>::generate("romeo@montague.lit/orchard", DeviceId::new(1).unwrap(), NOW).is_err());
 }
 
-#[test]
-fn heartbeats_are_due_at_53() {
-    let (mut romeo, mut juliet) = pair();
+fn heartbeats_are_due_at_53<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let first = send(&mut romeo, &juliet, "0");
     read(&mut juliet, &romeo, &first).unwrap();
     reply(&mut juliet, &mut romeo);
@@ -186,19 +226,18 @@ fn heartbeats_are_due_at_53() {
     assert!(!juliet.decrypt(romeo.owner(), &message).unwrap().reply_due);
 }
 
-#[test]
-fn a_prekey_given_twice_works_during_a_catch_up() {
-    let mut juliet = device("juliet@capulet.lit", 2);
-    let mut romeo = device("romeo@montague.lit", 1);
-    let mut nurse = device("nurse@capulet.lit", 3);
-    let mut tybalt = device("tybalt@capulet.lit", 4);
+fn a_prekey_given_twice_works_during_a_catch_up<P: Spoken>() {
+    let mut juliet = device::<P>("juliet@capulet.lit", 2);
+    let mut romeo = device::<P>("romeo@montague.lit", 1);
+    let mut nurse = device::<P>("nurse@capulet.lit", 3);
+    let mut tybalt = device::<P>("tybalt@capulet.lit", 4);
     for sender in [&mut romeo, &mut nurse, &mut tybalt] {
         start(sender, &juliet);
     }
     juliet.catch_up_started();
     let from_romeo = send(&mut romeo, &juliet, "from romeo");
     assert_eq!(read(&mut juliet, &romeo, &from_romeo).unwrap(), "from romeo");
-    let mut juliet = Device::from_state(state(&juliet).as_bytes()).unwrap();
+    let mut juliet = restored::<P>(&state(&juliet));
     let from_nurse = send(&mut nurse, &juliet, "from nurse");
     assert_eq!(read(&mut juliet, &nurse, &from_nurse).unwrap(), "from nurse");
 
@@ -211,23 +250,21 @@ fn a_prekey_given_twice_works_during_a_catch_up() {
     assert!(matches!(read(&mut juliet, &tybalt, &from_tybalt), Err(DecryptError::UnknownPrekey(_))));
 }
 
-#[test]
-fn a_rotated_signed_prekey_serves_for_one_more_period() {
+fn a_rotated_signed_prekey_serves_for_one_more_period<P: Spoken>() {
     let week = 7 * 24 * 60 * 60;
-    let (mut romeo, mut juliet) = pair();
+    let (mut romeo, mut juliet) = pair::<P>();
     assert!(!juliet.rotate_signed_prekey_if_due(NOW + week - 1).unwrap());
     assert!(juliet.rotate_signed_prekey_if_due(NOW + week).unwrap());
     juliet.bundle().verify().unwrap();
     let late = send(&mut romeo, &juliet, "late");
-    let mut too_late = Device::from_state(state(&juliet).as_bytes()).unwrap();
+    let mut too_late = restored::<P>(&state(&juliet));
     assert_eq!(read(&mut juliet, &romeo, &late).unwrap(), "late");
     assert!(too_late.rotate_signed_prekey_if_due(NOW + 2 * week).unwrap());
     assert!(matches!(read(&mut too_late, &romeo, &late), Err(DecryptError::UnknownSignedPrekey(_))));
 }
 
-#[test]
-fn sessions_started_by_both_at_once_heal() {
-    let (mut romeo, mut juliet) = pair();
+fn sessions_started_by_both_at_once_heal<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     start(&mut juliet, &romeo);
     let from_romeo = send(&mut romeo, &juliet, "from romeo");
     let from_juliet = send(&mut juliet, &romeo, "from juliet");
@@ -241,17 +278,16 @@ fn sessions_started_by_both_at_once_heal() {
     romeo.decrypt(juliet.owner(), &juliets).unwrap();
     for turn in 0..4 {
         let message = send(&mut romeo, &juliet, "x");
-        assert!(!is_exchange(&message), "turn {turn}");
+        assert!(!is_exchange::<P>(&message), "turn {turn}");
         read(&mut juliet, &romeo, &message).unwrap();
         let message = send(&mut juliet, &romeo, "y");
-        assert!(!is_exchange(&message), "turn {turn}");
+        assert!(!is_exchange::<P>(&message), "turn {turn}");
         read(&mut romeo, &juliet, &message).unwrap();
     }
 }
 
-#[test]
-fn a_repaired_session_replaces_the_broken_one() {
-    let (mut romeo, mut juliet) = pair();
+fn a_repaired_session_replaces_the_broken_one<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let first = send(&mut romeo, &juliet, "one");
     read(&mut juliet, &romeo, &first).unwrap();
     reply(&mut juliet, &mut romeo);
@@ -263,9 +299,8 @@ fn a_repaired_session_replaces_the_broken_one() {
     reply(&mut juliet, &mut romeo);
 }
 
-#[test]
-fn a_late_message_does_not_undo_a_repair() {
-    let (mut romeo, mut juliet) = pair();
+fn a_late_message_does_not_undo_a_repair<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let first = send(&mut romeo, &juliet, "one");
     read(&mut juliet, &romeo, &first).unwrap();
     reply(&mut juliet, &mut romeo);
@@ -275,7 +310,7 @@ fn a_late_message_does_not_undo_a_repair() {
     start(&mut romeo, &juliet);
     assert_eq!(read(&mut romeo, &juliet, &late).unwrap(), "late");
     let repaired = send(&mut romeo, &juliet, "repaired");
-    assert!(is_exchange(&repaired));
+    assert!(is_exchange::<P>(&repaired));
     read(&mut juliet, &romeo, &repaired).unwrap();
     reply(&mut juliet, &mut romeo);
     assert_eq!(read(&mut romeo, &juliet, &later).unwrap(), "later");
@@ -284,16 +319,15 @@ fn a_late_message_does_not_undo_a_repair() {
     let saved: serde_json::Value = serde_json::from_str(&state(&juliet)).unwrap();
     let mut only = saved.clone();
     only["peers"]["romeo@montague.lit"]["1"]["sessions"].as_array_mut().unwrap().truncate(1);
-    let mut juliet = Device::from_state(only.to_string().as_bytes()).unwrap();
+    let mut juliet = restored::<P>(&only.to_string());
     assert_eq!(read(&mut juliet, &romeo, &next).unwrap(), "next");
 }
 
-#[test]
-fn a_changed_identity_is_refused_until_it_is_forgotten() {
-    let (mut romeo, mut juliet) = pair();
+fn a_changed_identity_is_refused_until_it_is_forgotten<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let first = send(&mut romeo, &juliet, "one");
     read(&mut juliet, &romeo, &first).unwrap();
-    let mut impostor = device("romeo@montague.lit", 1);
+    let mut impostor = device::<P>("romeo@montague.lit", 1);
     start(&mut impostor, &juliet);
     let forged = send(&mut impostor, &juliet, "trust me");
     assert!(matches!(read(&mut juliet, &impostor, &forged), Err(DecryptError::IdentityChanged { .. })));
@@ -305,9 +339,8 @@ fn a_changed_identity_is_refused_until_it_is_forgotten() {
     assert_eq!(read(&mut juliet, &impostor, &forged).unwrap(), "trust me");
 }
 
-#[test]
-fn bundles_are_checked_before_use() {
-    let (mut romeo, juliet) = pair();
+fn bundles_are_checked_before_use<P: Spoken>() {
+    let (mut romeo, juliet) = pair::<P>();
     let mut bundle = juliet.bundle();
     bundle.signed_prekey.signature[0] ^= 1;
     assert!(matches!(
@@ -320,9 +353,8 @@ fn bundles_are_checked_before_use() {
     assert_eq!(romeo.start_session(&address(&romeo), &own), Err(SessionError::OwnDevice));
 }
 
-#[test]
-fn the_bundle_says_when_it_changed() {
-    let (mut romeo, mut juliet) = pair();
+fn the_bundle_says_when_it_changed<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     assert!(juliet.bundle_changed());
     juliet.bundle_published();
     let message = send(&mut romeo, &juliet, "one");
@@ -337,12 +369,11 @@ fn the_bundle_says_when_it_changed() {
     assert!(juliet.bundle().prekeys.iter().all(|prekey| !before.prekeys.contains(prekey)));
 }
 
-#[test]
-fn nothing_secret_is_printed() {
-    let (mut romeo, mut juliet) = pair();
+fn nothing_secret_is_printed<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
     let message = send(&mut romeo, &juliet, "top secret");
     let decrypted = juliet.decrypt(romeo.owner(), &message).unwrap();
-    assert!(!format!("{decrypted:?}").contains("116"), "no bytes of the plaintext");
+    assert!(!format!("{decrypted:?}").contains("116, 111"), "no bytes of the plaintext");
     let printed = format!("{juliet:?}");
     let saved: serde_json::Value = serde_json::from_slice(&juliet.to_state().unwrap()).unwrap();
     let mut secrets = vec![saved["identity"].clone(), saved["signed_prekeys"]["key"].clone()];
@@ -354,12 +385,68 @@ fn nothing_secret_is_printed() {
     }
 }
 
-#[test]
-fn states_of_other_versions_are_refused() {
-    use multiend_crypto::omemo2::StateError;
-    let (romeo, _) = pair();
+fn states_of_other_versions_are_refused<P: Spoken>() {
+    let (romeo, _) = pair::<P>();
     let newer = state(&romeo).replace("\"version\":1", "\"version\":2");
-    assert_eq!(Device::from_state(newer.as_bytes()).unwrap_err(), StateError::Version(2));
-    assert!(matches!(Device::from_state(b"{}"), Err(StateError::Malformed(_))));
-    assert_eq!(state(&Device::from_state(state(&romeo).as_bytes()).unwrap()), state(&romeo));
+    assert_eq!(Device::<P>::from_state(newer.as_bytes()).unwrap_err(), StateError::Version(2));
+    assert!(matches!(Device::<P>::from_state(b"{}"), Err(StateError::Malformed(_))));
+    assert_eq!(state(&restored::<P>(&state(&romeo))), state(&romeo));
+}
+
+fn states_of_the_other_protocol_are_refused<P: Spoken>() {
+    let swapped = [("\"protocol\":\"omemo2\"", "\"protocol\":\"legacy\""), ("\"legacy\"", "\"omemo2\"")];
+    let own = state(&device::<P>("romeo@montague.lit", 1));
+    let (from, to) = swapped[usize::from(P::NAME == "legacy")];
+    let other = own.replace(from, to);
+    assert_ne!(other, own);
+    assert!(matches!(Device::<P>::from_state(other.as_bytes()), Err(StateError::Protocol(_))));
+}
+
+fn the_same_identity_speaks_both_protocols<P: Spoken>() {
+    let here = device::<P>("romeo@montague.lit", 1);
+    let there = here.sibling::<multiend_crypto::generation::Omemo2>(NOW).unwrap();
+    assert_eq!(PublicIdentity::fingerprint(&here.identity()), there.identity().fingerprint());
+    assert_eq!((here.owner(), here.id()), (there.owner(), there.id()));
+    assert_ne!(here.bundle().signed_prekey.key, there.bundle().signed_prekey.key);
+}
+
+fn keys_of_ones_own_go_through_sessions_too<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
+    let header = romeo.encrypt_key_material(b"a key", &address(&juliet)).unwrap();
+    let before = state(&juliet);
+    let misdirected = MessageHeader { rid: romeo.id(), ..header.clone() };
+    assert_eq!(juliet.decrypt_key_material(&address(&romeo), &misdirected), Err(DecryptError::NotForThisDevice));
+    let unmarked = MessageHeader { kex: false, ..header.clone() };
+    // Legacy clients forget the mark; in OMEMO 2 it is the only one there is.
+    assert_eq!(restored::<P>(&before).decrypt_key_material(&address(&romeo), &unmarked).is_ok(), P::NAME == "legacy");
+    assert_eq!(state(&juliet), before);
+    let decrypted = juliet.decrypt_key_material(&address(&romeo), &header).unwrap();
+    assert_eq!(decrypted.plaintext.unwrap().as_slice(), b"a key");
+    assert_eq!(juliet.decrypt_key_material(&address(&romeo), &header), Err(DecryptError::Duplicate));
+    assert_eq!(romeo.encrypt_key_material(&vec![0; 1 << 20], &address(&juliet)), Err(EncryptError::TooLong(1 << 20)));
+}
+
+/// A state that was stolen opens nothing that was read before, and a jump of counters beyond the bound opens nothing.
+fn stolen_states_and_jumps_open_nothing<P: Spoken>() {
+    let (mut romeo, mut juliet) = pair::<P>();
+    let mut sent = Vec::new();
+    for number in 0..10 {
+        let message = send(&mut romeo, &juliet, "x");
+        read(&mut juliet, &romeo, &message).unwrap();
+        sent.push(message);
+        if number == 4 {
+            reply(&mut juliet, &mut romeo);
+        }
+    }
+    let mut stolen = restored::<P>(&state(&juliet));
+    for message in &sent {
+        assert_eq!(read(&mut stolen, &romeo, message), Err(DecryptError::Duplicate));
+    }
+    for _ in 0..=P::MAX_SKIP {
+        send(&mut romeo, &juliet, "lost");
+    }
+    let (before, beyond) = (state(&juliet), send(&mut romeo, &juliet, "beyond"));
+    let skipped = P::MAX_SKIP + 1;
+    assert_eq!(read(&mut juliet, &romeo, &beyond), Err(DecryptError::CounterJump { skipped }));
+    assert_eq!(state(&juliet), before);
 }

@@ -1,15 +1,25 @@
-//! Random schedules of sending, losing, reordering, repeating and crashing between two to four devices.
+//! Random schedules of sending, losing, reordering, repeating and crashing between two to six devices, in both
+//! protocols.
 //!
 //! What must hold: whatever is delivered for the first time decrypts to what was sent, nothing decrypts twice, and a
-//! crash at any moment neither loses a message nor uses a key twice.
+//! crash at any moment neither loses a message nor uses a key twice. A thief of a device's state, at any moment, reads
+//! nothing that the device had read before.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod support;
 
 use std::collections::{HashMap, HashSet};
 
-use multiend_crypto::omemo2::{
-    Address, Bundle, DecryptError, Decrypted, Device, DeviceId, EncryptedMessage, Keeper, KeeperError, Store,
+use multiend_crypto::{
+    address::{Address, DeviceId},
+    device::{Decrypted, Device},
+    error::DecryptError,
+    generation::{Legacy, Omemo2},
+    keeper::{Keeper, KeeperError, Store},
+    protocol::EncryptedElement,
 };
 use proptest::prelude::*;
+use support::Spoken;
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -29,10 +39,12 @@ enum Op {
     Crash { which: usize },
     /// One device is restarted.
     Restart { who: usize },
+    /// The state of one device is stolen.
+    Steal { who: usize },
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let index = || 0..4_usize;
+    let index = || 0..6_usize;
     prop_oneof![
         6 => (index(), any::<u8>()).prop_map(|(from, to)| Op::Send { from, to }),
         2 => index().prop_map(|from| Op::Reply { from }),
@@ -42,6 +54,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<usize>().prop_map(|which| Op::Repeat { which }),
         2 => any::<usize>().prop_map(|which| Op::Crash { which }),
         1 => index().prop_map(|who| Op::Restart { who }),
+        1 => index().prop_map(|who| Op::Steal { who }),
     ]
 }
 
@@ -69,30 +82,30 @@ impl Store for Disk {
 }
 
 #[derive(Clone)]
-struct Flying {
+struct Flying<P: Spoken> {
     from: usize,
     to: usize,
-    message: EncryptedMessage,
+    message: P::Message,
     text: Option<Vec<u8>>,
 }
 
-struct World {
-    devices: Vec<Keeper<Disk>>,
+struct World<P: Spoken> {
+    devices: Vec<Keeper<Disk, P>>,
     /// The prekeys that the server has handed out, each once.
     issued: HashSet<Vec<u8>>,
     repairs: HashMap<(usize, usize), u8>,
-    flying: Vec<Flying>,
-    arrived: Vec<Flying>,
+    flying: Vec<Flying<P>>,
+    arrived: Vec<Flying<P>>,
     sent: u32,
     /// The headers of everything that ever left a device: a repeated one would be a key used twice.
     headers: HashSet<Vec<u8>>,
 }
 
-impl World {
+impl<P: Spoken> World<P> {
     fn new(count: usize) -> Self {
         let device = |index: usize| {
-            // The first two are devices of one account.
-            let jid = ["a@x.org", "a@x.org", "b@x.org", "c@x.org"][index];
+            // Some are devices of one account.
+            let jid = ["a@x.org", "a@x.org", "b@x.org", "c@x.org", "b@x.org", "d@x.org"][index];
             let id = DeviceId::new(u32::try_from(index).unwrap() + 1).unwrap();
             Keeper::open(Disk::default(), || Device::generate(jid, id, 0)).unwrap()
         };
@@ -113,7 +126,7 @@ impl World {
     }
 
     fn start(&mut self, from: usize, to: usize) {
-        let mut bundle: Bundle = self.devices[to].device().bundle();
+        let mut bundle = self.devices[to].device().bundle();
         bundle.prekeys.retain(|prekey| self.issued.insert(prekey.key.as_bytes().to_vec()));
         let others = bundle.prekeys.split_off(1);
         for other in others {
@@ -123,9 +136,9 @@ impl World {
         self.devices[from].change(|device| device.start_session(&address, &bundle)).unwrap();
     }
 
-    fn fly(&mut self, from: usize, to: &[usize], message: &EncryptedMessage, text: Option<Vec<u8>>) {
-        let message = EncryptedMessage::from_xml(&message.to_xml()).unwrap();
-        for header in message.keys.iter().flat_map(|keys| &keys.headers) {
+    fn fly(&mut self, from: usize, to: &[usize], message: &P::Message, text: Option<Vec<u8>>) {
+        let mut message = P::Message::read(&message.write()).unwrap();
+        for header in P::headers(&mut message) {
             assert!(self.headers.insert(header.data.clone()), "a key was used twice");
         }
         for to in to {
@@ -154,7 +167,7 @@ impl World {
         }
     }
 
-    fn read(&mut self, flying: &Flying) -> Result<Decrypted, KeeperError<DecryptError, ()>> {
+    fn read(&mut self, flying: &Flying<P>) -> Result<Decrypted<P>, KeeperError<DecryptError, ()>> {
         let from = self.address(flying.from);
         self.devices[flying.to].decrypt(from.jid(), &flying.message, |_| Ok(()))
     }
@@ -177,10 +190,20 @@ impl World {
         assert_eq!(self.devices[flying.to].device().to_state().unwrap(), before);
     }
 
+    /// Someone copies the state of a device and tries everything on it that the device has read.
+    fn steal(&mut self, who: usize) {
+        let state = self.devices[who].device().to_state().unwrap();
+        let mut stolen = Device::<P>::from_state(&state).unwrap();
+        for flying in self.arrived.iter().filter(|flying| flying.to == who) {
+            let from = self.devices[flying.from].device().owner();
+            assert!(stolen.decrypt(from, &flying.message).is_err(), "a stolen state opens what was read");
+        }
+    }
+
     fn restart(&mut self, who: usize) {
         let state = self.devices[who].store_mut().state.take();
         self.devices[who] =
-            Keeper::open(Disk { state, fails: false }, || -> Result<Device, ()> { panic!("not saved") }).unwrap();
+            Keeper::open(Disk { state, fails: false }, || -> Result<Device<P>, ()> { panic!("not saved") }).unwrap();
     }
 
     fn run(&mut self, op: Op) {
@@ -216,6 +239,7 @@ impl World {
                 self.restart(flying.to);
             }
             Op::Restart { who } => self.restart(who % count),
+            Op::Steal { who } => self.steal(who % count),
             _ => {}
         }
     }
@@ -244,18 +268,27 @@ impl World {
 /// Fewer cases than usual, for each has many messages; `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases: 24, ..default } }
+    if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases: 16, ..default } }
+}
+
+fn run<P: Spoken>(count: usize, ops: Vec<Op>) {
+    let mut world = World::<P>::new(count);
+    for op in ops {
+        world.run(op);
+    }
+    world.settle();
 }
 
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn whatever_is_delivered_decrypts_once(count in 2..=4_usize, ops in prop::collection::vec(op(), 0..150)) {
-        let mut world = World::new(count);
-        for op in ops {
-            world.run(op);
-        }
-        world.settle();
+    fn omemo2(count in 2..=6_usize, ops in prop::collection::vec(op(), 0..150)) {
+        run::<Omemo2>(count, ops);
+    }
+
+    #[test]
+    fn legacy(count in 2..=6_usize, ops in prop::collection::vec(op(), 0..150)) {
+        run::<Legacy>(count, ops);
     }
 }

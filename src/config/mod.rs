@@ -19,7 +19,7 @@ pub use sections::{
     RetentionSettings,
 };
 pub use settings::Config;
-pub use values::{DatabaseUrl, LogLevel, Retention, ServerAddress};
+pub use values::{DatabaseUrl, LogLevel, ServerAddress};
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::values::{LogLevel, Retention, ServerAddress, duration, duration_or_zero, within};
-use crate::model::Class;
+use super::values::{LogLevel, ServerAddress, duration, duration_or_zero, within};
+use crate::archive::Keep;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -134,31 +134,19 @@ impl Default for ArchiveSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionSettings {
     /// Messages with an encrypted payload. Default 30 d.
-    pub content: Retention,
+    pub content: Keep,
     /// OMEMO messages without payload, which repair sessions. Keep them as long as `content`. Default 30 d.
-    pub key_transport: Retention,
+    pub key_transport: Keep,
     /// Messages in clear. Default 30 d.
-    pub plain: Retention,
+    pub plain: Keep,
     /// Receipts, markers and the like. Default 30 d.
-    pub signal: Retention,
+    pub signal: Keep,
 }
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        let month = Retention::For(DAY.saturating_mul(30));
+        let month = Keep::For(DAY.saturating_mul(30));
         Self { content: month, key_transport: month, plain: month, signal: month }
-    }
-}
-
-impl RetentionSettings {
-    /// The rule for a class.
-    pub fn of(&self, class: Class) -> Retention {
-        match class {
-            Class::Content => self.content,
-            Class::KeyTransport => self.key_transport,
-            Class::Plain => self.plain,
-            Class::Signal => self.signal,
-        }
     }
 }
 

@@ -5,7 +5,9 @@ use secrecy::ExposeSecret;
 
 use super::load::load_text;
 use super::position::known_keys;
-use super::{Config, ConfigError, Loaded, LogFormat, Retention};
+use crate::archive::Keep;
+
+use super::{Config, ConfigError, Loaded, LogFormat};
 
 const EXAMPLE: &str = include_str!("../../docs/multiend.example.toml");
 const MINIMAL: &str =
@@ -139,8 +141,8 @@ fn the_environment_overrides_any_key() {
     let config = loaded.config;
     assert_eq!(config.component_secret.expose_secret(), "12345");
     assert!(config.domains.contains("b.example") && config.domains.len() == 2);
-    assert_eq!(config.archive.retention.content, Retention::For(Duration::from_secs(90 * 24 * 3600)));
-    assert_eq!(config.archive.retention.signal, Retention::None);
+    assert_eq!(config.archive.retention.content, Keep::For(Duration::from_secs(90 * 24 * 3600)));
+    assert_eq!(config.archive.retention.signal, Keep::Never);
     assert_eq!(config.archive.page_max, 200);
     assert_eq!(config.log.format, LogFormat::Json);
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);

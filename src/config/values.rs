@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 use std::{fmt, fs, io};
 
+use crate::archive::Keep;
 use jid::DomainPart;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -128,24 +129,14 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// How long copies of a class are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retention {
-    /// They never expire.
-    Forever,
-    /// They are not archived at all.
-    None,
-    /// They expire after this time.
-    For(Duration),
-}
-
-impl FromStr for Retention {
+/// A time, `forever`, or `none`.
+impl FromStr for Keep {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "forever" => Ok(Self::Forever),
-            "none" => Ok(Self::None),
+            "none" => Ok(Self::Never),
             other => match parse_duration(other) {
                 Ok(time) if !time.is_zero() => Ok(Self::For(time)),
                 _ => Err("write a time such as \"30d\", or \"forever\", or \"none\""),
@@ -195,7 +186,7 @@ macro_rules! deserialize_from_text {
         }
     )+};
 }
-deserialize_from_text!(ServerAddress, Retention, LogLevel);
+deserialize_from_text!(ServerAddress, Keep, LogLevel);
 
 /// Reads a string. Unlike serde's own, its error does not repeat what stands there instead.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -1,6 +1,8 @@
 //! Bundles (XEP-0384 §5.3.2): checked when published, given back to their owner as published, and handed out to everybody
 //! else with exactly one prekey.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use multiend_crypto::signature::{verify_legacy_signature, verify_omemo2_signature};
 
@@ -33,6 +35,15 @@ pub enum BundleItem {
         /// The one-time prekey.
         prekey: Prekey,
     },
+}
+
+impl BundleItem {
+    /// Of which device.
+    pub fn device(&self) -> DeviceId {
+        match self {
+            Self::AsPublished { device, .. } | Self::WithPrekey { device, .. } => *device,
+        }
+    }
 }
 
 impl Directory {
@@ -96,9 +107,12 @@ impl Directory {
         devices: Option<&[DeviceId]>,
         max: usize,
     ) -> Result<Vec<BundleItem>, DirectoryError> {
-        let bundles = self.store.published_bundles(owner, protocol, devices).await?;
-        let items = bundles.into_iter().take(max);
-        Ok(items.map(|(device, item_id, payload)| BundleItem::AsPublished { device, item_id, payload }).collect())
+        let limit = u32::try_from(max).unwrap_or(u32::MAX);
+        let bundles = self.store.published_bundles(owner, protocol, devices, limit).await?;
+        Ok(bundles
+            .into_iter()
+            .map(|(device, item_id, payload)| BundleItem::AsPublished { device, item_id, payload })
+            .collect())
     }
 
     async fn with_prekeys(
@@ -119,7 +133,8 @@ impl Directory {
             }
         };
         let mut items = Vec::new();
-        for device in devices.iter().copied().take(max) {
+        let mut asked = BTreeSet::new();
+        for device in devices.iter().copied().filter(|device| asked.insert(*device)).take(max) {
             items.extend(self.claim(owner, requester, protocol, device).await?);
         }
         Ok(items)

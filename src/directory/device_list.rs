@@ -4,7 +4,7 @@
 use jid::Jid;
 
 use super::{Directory, DirectoryError};
-use crate::model::{DeviceList, Owner, Protocol, Requester, SessionJid};
+use crate::model::{DeviceList, Owner, Protocol, Requester};
 use crate::store::{ListPublished, NodeKind};
 
 /// A list that came into force, and who is to be told.
@@ -30,7 +30,7 @@ impl Directory {
     }
 
     /// Publishes a list. What is announced is what came into force, which may hold more than was published; the publisher
-    /// is told as well if it is subscribed.
+    /// is told as well if it is subscribed. What is announced nobody has seen yet: a session that is away never gets it.
     pub async fn publish_device_list(
         &self,
         owner: &Owner,
@@ -47,7 +47,11 @@ impl Directory {
         };
         let merged = list != *published;
         self.metrics.list_published(protocol, merged);
-        let announce_to = if changed || merged { self.announce(owner, protocol).await? } else { Vec::new() };
+        let announce_to = if changed || merged {
+            self.store.subscribers(owner, protocol, NodeKind::DeviceList).await?
+        } else {
+            Vec::new()
+        };
         Ok(ListChange { list, announce_to })
     }
 
@@ -63,19 +67,5 @@ impl Directory {
             return Err(DirectoryError::NotFound("this account has no device list"));
         }
         Ok(self.store.subscribers(owner, protocol, NodeKind::DeviceList).await?)
-    }
-
-    /// The subscribers; the owner's own sessions among them have seen the list from now on.
-    async fn announce(&self, owner: &Owner, protocol: Protocol) -> Result<Vec<Jid>, DirectoryError> {
-        let subscribers = self.store.subscribers(owner, protocol, NodeKind::DeviceList).await?;
-        let own: Vec<SessionJid> = subscribers
-            .iter()
-            .filter(|jid| jid.to_bare() == *owner.jid())
-            .filter_map(|jid| Requester::new(jid.clone()).session())
-            .collect();
-        if !own.is_empty() {
-            self.store.list_seen_by(owner, protocol, &own).await?;
-        }
-        Ok(subscribers)
     }
 }

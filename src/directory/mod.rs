@@ -49,6 +49,9 @@ pub enum DirectoryError {
     /// The node has as many subscribers as it may have.
     #[error("this node has as many subscribers as it may have")]
     TooManySubscribers,
+    /// One account has subscribed as many of its sessions as it may.
+    #[error("too many of your sessions are subscribed; subscribe your bare JID instead")]
+    TooManySessions,
     /// There was no such subscription.
     #[error("not subscribed")]
     NotSubscribed,

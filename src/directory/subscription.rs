@@ -6,6 +6,10 @@ use super::{Directory, DirectoryError};
 use crate::model::{Owner, Protocol};
 use crate::store::NodeKind;
 
+/// Most JIDs of one account subscribed to one node. Resources cost nothing: without this, one stranger could take all the
+/// subscriptions that a node may have.
+const MAX_SESSIONS: usize = 16;
+
 impl Directory {
     /// Subscribes a JID, which the caller has checked to be the requester's own, to an owner's device list. The list need
     /// not exist yet: whoever waits for a contact's first device subscribes before it is there.
@@ -16,6 +20,13 @@ impl Directory {
                 return Err(DirectoryError::NotFound("no such account here"));
             }
             self.store.register_account(owner, self.clock.now()).await?;
+        }
+        if jid.is_full() {
+            let subscribed = self.store.subscribers(owner, protocol, NodeKind::DeviceList).await?;
+            let others = subscribed.iter().filter(|other| *other != jid && other.to_bare() == jid.to_bare()).count();
+            if others >= MAX_SESSIONS {
+                return Err(DirectoryError::TooManySessions);
+            }
         }
         if self.store.subscribe(owner, protocol, NodeKind::DeviceList, jid, limit).await? {
             Ok(())

@@ -9,10 +9,8 @@ use crate::archive::ingest::IngestHandle;
 use crate::archive::query::{Archive, Item, QueryError};
 use crate::model::Owner;
 use crate::stanza::error::{Condition, StanzaError};
-use crate::stanza::forwarded::push_forwarded;
 use crate::stanza::mam::{self, Query, RequestError};
 use crate::stanza::message::assemble;
-use crate::stanza::tree::push_attribute;
 
 /// Tells when everything that was accepted before has been stored.
 #[async_trait]
@@ -65,16 +63,8 @@ fn result(item: &Item, query: &Query, owner: &Owner, addressing: &dyn Addressing
             .unwrap_or_else(|_| mam::expired_placeholder(&from, &to)),
         None => mam::expired_placeholder(&from, &to),
     };
-    let mut out = String::with_capacity(message.len().saturating_add(256));
-    out.push_str("<result");
-    push_attribute(&mut out, "xmlns", mam::NS);
-    if let Some(query_id) = &query.query_id {
-        push_attribute(&mut out, "queryid", query_id);
-    }
-    push_attribute(&mut out, "id", item.archive_id.as_str());
-    out.push('>');
-    push_forwarded(&mut out, item.at, &message);
-    out.push_str("</result>");
+    let mut out = String::new();
+    mam::push_result(&mut out, query.query_id.as_deref(), &item.archive_id, item.at, &message);
     out
 }
 

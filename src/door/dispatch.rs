@@ -4,15 +4,15 @@
 //! same for one account, so that what one client asks is answered in the order asked, while clients do not wait for each
 //! other. A lane that is full refuses with a wait error: one client that floods cannot stop the stream.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::alias::{AliasDoor, MessageDoor};
-use crate::link::{Outbox, RawStanza};
+use crate::link::{LONGEST_STANZA, Outbox, RawStanza, SendError};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::tree::push_attribute;
@@ -21,6 +21,8 @@ use crate::stanza::tree::push_attribute;
 const LANES: usize = 64;
 /// Requests waiting in one lane.
 const LANE_LENGTH: usize = 64;
+/// Bytes of requests waiting in one lane.
+const LANE_BYTES: u32 = 1024 * 1024;
 
 /// Runs until the link gives no more; returns when everything taken in has been answered.
 pub async fn run(
@@ -30,15 +32,17 @@ pub async fn run(
     messages: MessageDoor,
 ) {
     let mut running = JoinSet::new();
-    let lanes: Vec<mpsc::Sender<Bytes>> = (0..LANES)
+    let lanes: Vec<Lane> = (0..LANES)
         .map(|_| {
-            let (sender, receiver) = mpsc::channel(LANE_LENGTH);
-            running.spawn(lane(receiver, outbox.clone(), requests.clone()));
-            sender
+            let (lane, waiting) = Lane::new();
+            running.spawn(answer(waiting, outbox.clone(), requests.clone()));
+            lane
         })
         .collect();
+    // Not the same in every process: nobody can choose an address for its lane.
+    let hashes = RandomState::new();
     while let Some(stanza) = inbound.recv().await {
-        let replies = take(&stanza.bytes, &lanes, &messages).await;
+        let replies = take(&stanza.bytes, &lanes, &hashes, &messages).await;
         send(&outbox, replies).await;
     }
     drop(lanes);
@@ -46,7 +50,7 @@ pub async fn run(
 }
 
 /// Brings one stanza to its door. What is given back is to be sent at once.
-async fn take(bytes: &Bytes, lanes: &[mpsc::Sender<Bytes>], messages: &MessageDoor) -> Option<String> {
+async fn take(bytes: &Bytes, lanes: &[Lane], hashes: &RandomState, messages: &MessageDoor) -> Option<String> {
     let incoming = match Incoming::parse(bytes) {
         Ok(incoming) => incoming,
         Err(error) => {
@@ -60,12 +64,10 @@ async fn take(bytes: &Bytes, lanes: &[mpsc::Sender<Bytes>], messages: &MessageDo
             Err(error) => Some(incoming.error(&error)),
         },
         Kind::IqGet | Kind::IqSet => {
-            let mut hasher = DefaultHasher::new();
-            incoming.from.to_bare().hash(&mut hasher);
-            let lane =
-                usize::try_from(hasher.finish().checked_rem(LANES as u64).unwrap_or_default()).unwrap_or_default();
-            match lanes.get(lane).map(|lane| lane.try_send(bytes.clone())) {
-                Some(Ok(())) => None,
+            let hash = hashes.hash_one(incoming.from.to_bare());
+            let lane = usize::try_from(hash.checked_rem(LANES as u64).unwrap_or_default()).unwrap_or_default();
+            match lanes.get(lane).map(|lane| lane.put(bytes.clone())) {
+                Some(true) => None,
                 _ => Some(incoming.error(&StanzaError::new(
                     Condition::ResourceConstraint,
                     "too many requests are waiting; try again",
@@ -92,20 +94,74 @@ fn refuse_subscription(presence: &Incoming<'_>) -> Option<String> {
     Some(out)
 }
 
-/// Answers requests one after the other.
-async fn lane(mut waiting: mpsc::Receiver<Bytes>, outbox: Outbox, requests: Arc<AliasDoor>) {
-    while let Some(bytes) = waiting.recv().await {
+/// Requests that wait for each other, bounded in number and bytes.
+struct Lane {
+    waiting: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl Lane {
+    fn new() -> (Self, mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>) {
+        let (sender, receiver) = mpsc::channel(LANE_LENGTH);
+        let room = usize::try_from(LANE_BYTES).unwrap_or(usize::MAX);
+        (Self { waiting: sender, room: Arc::new(Semaphore::new(room)) }, receiver)
+    }
+
+    /// Puts a request into the lane; `false` if it has no room.
+    fn put(&self, request: Bytes) -> bool {
+        let bytes = u32::try_from(request.len()).unwrap_or(u32::MAX).min(LANE_BYTES);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else { return false };
+        self.waiting.try_send((request, room)).is_ok()
+    }
+}
+
+/// Answers the requests of a lane one after the other.
+async fn answer(mut waiting: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>, outbox: Outbox, requests: Arc<AliasDoor>) {
+    while let Some((bytes, _room)) = waiting.recv().await {
         let Ok(incoming) = Incoming::parse(&bytes) else { continue };
-        let replies = requests.answer(&incoming).await;
+        let mut replies = requests.answer(&incoming).await;
+        if replies.iter().any(|reply| reply.len() > LONGEST_STANZA) {
+            let text = "the answer would be too long for one stanza; ask for less at once";
+            replies = vec![incoming.error(&StanzaError::new(Condition::NotAcceptable, text))];
+        }
         send(&outbox, replies).await;
     }
 }
 
 async fn send(outbox: &Outbox, stanzas: impl IntoIterator<Item = String>) {
     for stanza in stanzas {
-        if outbox.send(Bytes::from(stanza)).await.is_err() {
-            tracing::debug!("the link is closed; an answer is dropped");
-            return;
+        match outbox.send(Bytes::from(stanza)).await {
+            Ok(()) => {}
+            Err(SendError::Closed) => {
+                tracing::debug!("the link is closed; an answer is dropped");
+                return;
+            }
+            Err(error @ SendError::TooLong) => tracing::error!(%error, "an answer is dropped"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lane_is_bounded_in_bytes_and_takes_more_when_there_is_room_again() {
+        let (lane, mut waiting) = Lane::new();
+        let large = || Bytes::from(vec![b'x'; 600 * 1024]);
+        assert!(lane.put(large()));
+        assert!(!lane.put(large()));
+        drop(waiting.recv().await);
+        assert!(lane.put(large()));
+        drop(waiting.recv().await);
+        assert!(
+            lane.put(Bytes::from(vec![b'x'; 2 * 1024 * 1024])),
+            "one that is longer than all of the room takes all of it"
+        );
+        drop(waiting.recv().await);
+        for _ in 0..LANE_LENGTH {
+            assert!(lane.put(Bytes::from_static(b"<iq/>")));
+        }
+        assert!(!lane.put(Bytes::from_static(b"<iq/>")));
     }
 }

@@ -115,8 +115,13 @@ impl Service {
                 directory::answer(&self.directory, Request { requester, owner, relation, payload }).await
             }
             Payload::Archive(payload) => {
-                // A reader finds everything that it sent before it asked.
-                if tokio::time::timeout(Self::SETTLE, self.settled.settled()).await.is_err() {
+                // A reader finds everything that it sent before it asked. Nobody else may hurry the writer.
+                let settled = async {
+                    if requester.is(&owner) {
+                        self.settled.settled().await;
+                    }
+                };
+                if tokio::time::timeout(Self::SETTLE, settled).await.is_err() {
                     return Err(StanzaError::new(Condition::ResourceConstraint, "the archive is busy; try again"));
                 }
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
@@ -159,6 +164,57 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
         _ => {
             tracing::error!(%error, "a request failed in the database");
             StanzaError::new(Condition::InternalServerError, "a fault on our side; it has been logged")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::archive::{ArchiveMetrics, PageLimits};
+    use crate::directory::{DirectoryMetrics, Settings};
+    use crate::door::alias::Aliases;
+    use crate::door::request::Relation;
+    use crate::model::SystemClock;
+    use crate::store;
+
+    struct Counted(Arc<AtomicUsize>);
+
+    #[async_trait::async_trait]
+    impl archive::Settled for Counted {
+        async fn settled(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_of_an_archive_makes_its_writer_hurry() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("db").display());
+        store::migrate(&url).await.unwrap();
+        let store = store::open(&url, 1).await.unwrap();
+        let registry = Registry::new();
+        let settings = Settings { max_devices: 1, repeat_window: Duration::ZERO, max_subscriptions: 1 };
+        let metrics = DirectoryMetrics::register(&registry).unwrap();
+        let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
+        let metrics = ArchiveMetrics::register(&registry).unwrap();
+        let archive = Archive::new(store, PageLimits::default(), Arc::new(SystemClock), metrics);
+        let hurried = Arc::new(AtomicUsize::new(0));
+        let service = Service::new(Arc::new(directory), archive, Box::new(Counted(hurried.clone())));
+        let component = jid::DomainPart::new("multiend.example.org").unwrap().into_owned();
+        for (requester, answered, times) in [("eve@example.org/x", false, 0), ("alice@example.org/x", true, 1)] {
+            let request = Request {
+                requester: Requester::parse(requester).unwrap(),
+                owner: Owner::parse("alice@example.org").unwrap(),
+                relation: Relation::Other,
+                payload: Payload::Archive(mam::Request::Metadata),
+            };
+            let answer = service.answer(request, &Aliases::new(component.clone(), [])).await;
+            assert_eq!((answer.is_ok(), hurried.load(Ordering::Relaxed)), (answered, times), "{requester}");
         }
     }
 }

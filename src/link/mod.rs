@@ -44,7 +44,7 @@ pub use fault::Fault;
 pub use keepalive::Keepalive;
 pub use limits::{Limits, RefusalReason};
 pub use metrics::LinkMetrics;
-pub use outbox::{Closed, Outbox};
+pub use outbox::{LONGEST_STANZA, Outbox, SendError};
 pub use stanza_head::{StanzaHead, StanzaKind};
 pub use state::{DownReason, LinkError, LinkState};
 pub use stream_error::StreamError;

@@ -16,22 +16,35 @@ pub struct Outbox {
     budget_bytes: u32,
 }
 
-/// The link has ended; nothing will be sent any more.
+/// The longest stanza that is sent, in bytes. Prosody ends the stream of a component that sends a longer one
+/// (`component_stanza_size_limit`), and would end the next one for the same stanza.
+pub const LONGEST_STANZA: usize = 512 * 1024;
+
+/// Why a stanza is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the link to the server has ended")]
-pub struct Closed;
+pub enum SendError {
+    /// Nothing will be sent any more.
+    #[error("the link to the server has ended")]
+    Closed,
+    /// Longer than [`LONGEST_STANZA`].
+    #[error("the stanza is longer than servers take")]
+    TooLong,
+}
 
 impl Outbox {
     /// Queues one whole stanza, waiting for room while the queue is full. What is queued survives a reconnect; what was
     /// being written when the connection broke is written again, what was written before may be lost with it.
-    pub async fn send(&self, stanza: Bytes) -> Result<(), Closed> {
+    pub async fn send(&self, stanza: Bytes) -> Result<(), SendError> {
         if stanza.is_empty() {
             return Ok(());
         }
+        if stanza.len() > LONGEST_STANZA {
+            return Err(SendError::TooLong);
+        }
         // A stanza that is longer than the whole budget takes all of it.
         let bytes = u32::try_from(stanza.len()).unwrap_or(u32::MAX).min(self.budget_bytes);
-        let room = Arc::clone(&self.budget).acquire_many_owned(bytes).await.map_err(|_| Closed)?;
-        self.queue.send(Outgoing { stanza, _room: Some(room) }).await.map_err(|_| Closed)
+        let room = Arc::clone(&self.budget).acquire_many_owned(bytes).await.map_err(|_| SendError::Closed)?;
+        self.queue.send(Outgoing { stanza, _room: Some(room) }).await.map_err(|_| SendError::Closed)
     }
 
     /// An outbox that is not connected to a link, and the other end of it. For tests of what sends.
@@ -229,7 +242,15 @@ mod tests {
         let third = tokio::spawn(async move { outbox.send(Bytes::from_static(b"x")).await });
         tokio::task::yield_now().await;
         queue.close();
-        assert_eq!(third.await.unwrap(), Err(Closed));
+        assert_eq!(third.await.unwrap(), Err(SendError::Closed));
+    }
+
+    #[tokio::test]
+    async fn what_the_server_would_end_the_stream_for_is_not_queued() {
+        let (outbox, queue) = outbox(100, u32::MAX);
+        assert_eq!(outbox.send(Bytes::from(vec![b'x'; LONGEST_STANZA + 1])).await, Err(SendError::TooLong));
+        assert_eq!(outbox.send(Bytes::from(vec![b'x'; LONGEST_STANZA])).await, Ok(()));
+        assert_eq!(queue.unwritten(), 1);
     }
 
     #[tokio::test]

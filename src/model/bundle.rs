@@ -27,7 +27,7 @@ pub enum BundleShapeError {
     /// No prekey at all.
     #[error("a bundle needs at least one one-time prekey")]
     NoPrekeys,
-    /// More than [`MAX_PREKEYS`].
+    /// More than a bundle may hold.
     #[error("a bundle may hold at most {MAX_PREKEYS} one-time prekeys")]
     TooManyPrekeys,
 }

@@ -1,6 +1,7 @@
 //! Service discovery (XEP-0030): what the component says of itself and of each alias.
 
-use super::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, MULTIEND, PING, PUBSUB, VERSION};
+use super::mam;
+use super::namespace::{DISCO_INFO, DISCO_ITEMS, MULTIEND, PING, PUBSUB, VERSION};
 use super::pubsub::Node;
 use super::tree::push_attribute;
 
@@ -45,8 +46,8 @@ pub fn info(subject: Subject) -> String {
         Subject::Account => identity("account", "registered", None),
     }
     identity("pubsub", "pep", None);
-    let extended = format!("{MAM}#extended");
-    for feature in [DISCO_INFO, DISCO_ITEMS, PING, VERSION, MAM, &extended, PUBSUB, MULTIEND] {
+    let general = [DISCO_INFO, DISCO_ITEMS, PING, VERSION, PUBSUB, MULTIEND];
+    for feature in general.into_iter().chain(mam::FEATURES) {
         out.push_str("<feature");
         push_attribute(&mut out, "var", feature);
         out.push_str("/>");

@@ -50,6 +50,8 @@ impl Condition {
 pub enum PubsubCondition {
     /// The payload is not what the node holds.
     InvalidPayload,
+    /// The payload is longer than the node takes.
+    PayloadTooBig,
     /// A publish without payload.
     PayloadRequired,
     /// A request without a node.
@@ -70,6 +72,7 @@ impl PubsubCondition {
     fn write(self, out: &mut String) {
         let name = match self {
             Self::InvalidPayload => "invalid-payload",
+            Self::PayloadTooBig => "payload-too-big",
             Self::PayloadRequired => "payload-required",
             Self::NodeIdRequired => "nodeid-required",
             Self::ItemRequired => "item-required",

@@ -69,8 +69,8 @@ pub enum Page {
         copies: Vec<StoredCopy>,
         /// No more that match in this direction.
         complete: bool,
-        /// The newest moment at which something expired or was purged that this query would otherwise have matched before
-        /// this page, as far as is known.
+        /// The newest moment at which something expired that has been trimmed from the oldest end and that this query may
+        /// have matched. `None` where the query begins at a copy that is still there, or after all that was trimmed.
         expired_before: Option<Timestamp>,
     },
     /// An id that the query names (edge, after-id, before-id or ids) is not in the archive: item-not-found.
@@ -111,16 +111,18 @@ pub trait ArchiveStore: Send + Sync {
     /// order. Owners are registered.
     async fn append(&self, batch: &[ArchivedMessage]) -> Result<Vec<Vec<Appended>>, StoreError>;
 
-    /// Reads a page. What has expired by `now` is a placeholder, or left out at the oldest end.
+    /// Reads a page. What has expired by `now` is a placeholder, until a purge trims it from the oldest end; then its id is
+    /// unknown.
     async fn page(&self, query: &PageQuery, now: Timestamp) -> Result<Page, StoreError>;
 
-    /// How many copies match, for `<max>0</max>`.
+    /// How many copies match, placeholders included, for `<max>0</max>`. A filter that names an unknown id matches nothing.
     async fn count(&self, owner: &Owner, filter: &Filter, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// The oldest and the newest copy (XEP-0313 §metadata); `None` for an empty archive.
+    /// The oldest and the newest copy, which may be placeholders (XEP-0313 §metadata); `None` for an empty archive.
     async fn ends(&self, owner: &Owner, now: Timestamp) -> Result<Option<(StoredCopy, StoredCopy)>, StoreError>;
 
-    /// Purges at most `limit` expired copies and bodies, in one short transaction. All zero: nothing was left to do.
+    /// Purges at most `limit` each of expired copies, placeholders at an oldest end, and bodies, in one short transaction. All
+    /// zero: nothing was left to do, except what another instance is at.
     async fn purge(&self, now: Timestamp, limit: u32) -> Result<Purged, StoreError>;
 
     /// Expired copies still to be purged, and the oldest moment at which one of them expired.

@@ -37,7 +37,7 @@ pub enum ListPublished {
 /// What publishing a bundle did to the stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BundlePublished {
-    /// Prekeys never seen before, now in stock.
+    /// Prekeys not known before, now in stock: new, or unissued when they were withdrawn and now back.
     pub added: u32,
     /// Prekeys in this bundle that had been issued before: they stay issued.
     pub already_issued: u32,
@@ -145,7 +145,7 @@ pub trait DirectoryStore: Send + Sync {
     async fn account_exists(&self, owner: &Owner) -> Result<bool, StoreError>;
 
     /// The device list in force. When a session of the owner itself reads it, give the session: it has then seen the list,
-    /// which a later [`Self::publish_device_list`] by it is merged against.
+    /// which a later [`Self::publish_device_list`] by it is merged against. A session of anybody else is not recorded.
     async fn device_list(
         &self,
         owner: &Owner,
@@ -154,7 +154,8 @@ pub trait DirectoryStore: Send + Sync {
     ) -> Result<Option<DeviceList>, StoreError>;
 
     /// Publishes a device list by three-way merge (invariant 6): a device in force that `session` never saw stays, after
-    /// those that were published. Registers the account. At most `limit` devices.
+    /// those that were published. What stays in this way the session has still not seen, until it reads the list or is
+    /// recorded as having been sent it. Registers the account. At most `limit` devices.
     async fn publish_device_list(
         &self,
         owner: &Owner,
@@ -168,7 +169,7 @@ pub trait DirectoryStore: Send + Sync {
     /// Records that sessions of the owner have been sent the list in force (an event), as reading it would.
     async fn list_seen_by(&self, owner: &Owner, protocol: Protocol, sessions: &[SessionJid]) -> Result<(), StoreError>;
 
-    /// Removes the device list. `false` if there was none.
+    /// Removes the device list, and what was seen of it. `false` if there was none.
     async fn delete_device_list(&self, owner: &Owner, protocol: Protocol) -> Result<bool, StoreError>;
 
     /// Stores a bundle whose shape and signature were checked. A prekey is known by its key, not its id: issued ones stay
@@ -187,15 +188,18 @@ pub trait DirectoryStore: Send + Sync {
     /// Removes a device's bundle; its prekeys are withdrawn, its tombstones stay. `false` if there was none.
     async fn retract_bundle(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<bool, StoreError>;
 
-    /// Bundles exactly as published (device, item id, payload), by device id; of the devices given, or of all.
+    /// Bundles exactly as published (device, item id, payload), by device id; of the devices given, or of all; the first
+    /// `limit` of them.
     async fn published_bundles(
         &self,
         owner: &Owner,
         protocol: Protocol,
         devices: Option<&[DeviceId]>,
+        limit: u32,
     ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError>;
 
-    /// Hands out one prekey (invariants 1 to 4), durably before it returns.
+    /// Hands out one prekey (invariants 1 to 4), durably before it returns. The repeat window runs from the hand-out and is
+    /// not prolonged by repeats. A strict claim does not repeat a last resort either.
     async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<ClaimOutcome, StoreError>;
 
     /// Deletes at most `limit` of what is remembered for the repeat window of claims made before `before`: how many. Tombstones
@@ -206,7 +210,7 @@ pub trait DirectoryStore: Send + Sync {
     async fn stock(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<Stock, StoreError>;
 
     /// Subscribes a JID to an owner's node; again is no error. At most `limit` subscriptions a node: `false` if that many
-    /// are there.
+    /// are there, or the account is not known.
     async fn subscribe(
         &self,
         owner: &Owner,

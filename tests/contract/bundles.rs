@@ -12,7 +12,7 @@ async fn stock(store: &SharedStore) -> Stock {
 
 pub async fn the_owner_gets_back_exactly_what_it_published(database: Database) {
     let store = database.open().await;
-    assert!(store.published_bundles(&alice(), OMEMO2, None).await.unwrap().is_empty());
+    assert!(store.published_bundles(&alice(), OMEMO2, None, 128).await.unwrap().is_empty());
     let one = plain_bundle(1, 1..=3);
     let mut two = plain_bundle(2, 11..=13);
     two.item_id = "ünï'\"".to_owned();
@@ -24,10 +24,12 @@ pub async fn the_owner_gets_back_exactly_what_it_published(database: Database) {
     let first = (device(1), one.item_id.clone(), one.payload.clone());
     let second = (other, two.item_id.clone(), two.payload.clone());
     let store = database.open().await;
-    let read = async |devices: Option<&[DeviceId]>| store.published_bundles(&alice(), OMEMO2, devices).await.unwrap();
+    let read =
+        async |devices: Option<&[DeviceId]>| store.published_bundles(&alice(), OMEMO2, devices, 128).await.unwrap();
     assert_eq!(read(None).await, [first.clone(), second.clone()]);
     assert_eq!(read(Some(&[other, device(7)])).await, [second]);
     assert_eq!(read(Some(&[])).await, []);
+    assert_eq!(store.published_bundles(&alice(), OMEMO2, None, 1).await.unwrap(), [first]);
     // A newer bundle replaces the older one.
     let newer = plain_bundle(1, 2..=4);
     publish(&store, &newer).await;
@@ -75,7 +77,7 @@ pub async fn a_retracted_bundle_is_gone(database: Database) {
     assert_eq!(claim(&store, "bob", at(1)).await, Got::Fresh(1));
     assert!(store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap());
     assert!(!store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap());
-    assert!(store.published_bundles(&alice(), OMEMO2, None).await.unwrap().is_empty());
+    assert!(store.published_bundles(&alice(), OMEMO2, None, 128).await.unwrap().is_empty());
     assert_eq!(stock(&store).await, Stock::default());
     assert_eq!(claim(&store, "bob", at(2)).await, Got::NoBundle);
     assert_eq!(claim(&store, "carol", at(2)).await, Got::NoBundle);

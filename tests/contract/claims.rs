@@ -1,10 +1,14 @@
 //! Claims (directory invariants 1 to 4).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use multiend::model::Protocol;
 use multiend::store::{Claim, ClaimOutcome};
+use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
+
+use crate::support::process::poll_async;
 
 use super::database::Database;
 use super::words::{
@@ -283,4 +287,32 @@ pub async fn forgotten_claims_leave_the_tombstones(database: Database) {
     assert_eq!(claim(&store, "c", at(3)).await, Got::Repeat(3));
     assert_eq!(claim(&store, "a", at(3)).await, Got::Fresh(4));
     assert_eq!(store.directory_totals().await.unwrap().issued_twice, 0);
+}
+
+/// A prekey that another claim has locked may come back to stock: who finds no other waits for it, and is neither refused
+/// nor given a last resort.
+#[tokio::test]
+async fn a_claim_waits_for_the_last_prekey_while_another_claim_may_roll_back() {
+    let database = Database::postgres().await;
+    let store = database.open().await;
+    publish(&store, &plain_bundle(1, [1, 2])).await;
+    assert_eq!(claim(&store, "a", at(0)).await, Got::Fresh(1));
+    let mut other = PgConnection::connect(&database.url).await.unwrap();
+    let mut locking = other.begin().await.unwrap();
+    sqlx::query("UPDATE prekey SET issued_at = 1 WHERE prekey_id = 2").execute(&mut *locking).await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { claim(&store, "b", at(1)).await }
+    });
+    let mut watching = PgConnection::connect(&database.url).await.unwrap();
+    poll_async("a claim that waits for a lock", Duration::from_secs(20), async || {
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waiting: i64 = sqlx::query_scalar(waits).fetch_one(&mut watching).await.unwrap();
+        (waiting > 0).then_some(())
+    })
+    .await;
+    assert!(!waiting.is_finished());
+    locking.rollback().await.unwrap();
+    assert_eq!(waiting.await.unwrap(), Got::Fresh(2));
 }

@@ -80,7 +80,7 @@ async fn requests(store: &SharedStore, round: usize) {
     }
     assert!(matches!(claim(store, &format!("d{round}"), at(2)).await, Got::LastResort(_)));
     store.stock(&alice(), OMEMO2, device(1)).await.unwrap();
-    store.published_bundles(&alice(), OMEMO2, Some(&[device(1)])).await.unwrap();
+    store.published_bundles(&alice(), OMEMO2, Some(&[device(1)]), 128).await.unwrap();
     store.publish_device_list(&alice(), OMEMO2, &session("phone"), &list(&[1]), 9, at(0)).await.unwrap();
     store.device_list(&alice(), OMEMO2, Some(&session("x"))).await.unwrap();
     store.learn_session(&alice(), OMEMO2, &session("phone"), device(1), at(0)).await.unwrap();

@@ -3,6 +3,7 @@
 use multiend::store::{self, StoreError};
 
 use super::database::Database;
+use super::words::{alice, at};
 
 /// A database without schema, or without file, says so; `open` changes nothing.
 pub async fn an_unmigrated_database_is_refused(database: Database) {
@@ -52,6 +53,22 @@ pub async fn the_archive_id_secret_is_made_once(database: Database) {
     assert_eq!(first, second.unwrap());
     assert_ne!(first, [0; 32]);
     assert_eq!(first, database.open().await.archive_id_secret().await.unwrap());
+}
+
+pub async fn what_the_store_does_shows_in_its_metrics(database: Database) {
+    let store = database.open().await;
+    let registry = prometheus::Registry::new();
+    store.metrics().register(&registry).unwrap();
+    store.register_account(&alice(), at(0)).await.unwrap();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for line in [
+        "multiend_store_operation_seconds_count{operation=\"register-account\"} 1",
+        "multiend_store_errors_total{operation=\"register-account\"} 0",
+        "multiend_store_pool_wait_seconds_count 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("alice"));
 }
 
 /// A password in a URL shows up in no error. Nothing listens on port 1.

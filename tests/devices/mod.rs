@@ -117,7 +117,7 @@ impl Device {
         let found = |event: &Event| matches!(event, Event::Received(r) if r.from == from && r.body == body);
         match self.waits_for(body, found).await {
             Event::Received(received) => received,
-            _ => unreachable!("only a message was looked for"),
+            _ => panic!("only a message was looked for"),
         }
     }
 

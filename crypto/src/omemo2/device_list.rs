@@ -1,7 +1,8 @@
 //! The `<devices/>` element: which devices an account has (XEP-0384, "Device list").
 
-use super::{NAMESPACE, address::DeviceId};
+use super::NAMESPACE;
 use crate::{
+    address::DeviceId,
     identity::{IdentityKey, SIGNATURE_LENGTH},
     xml::{Element, Limits, XmlError, decode_base64, encode_base64, escaped},
 };

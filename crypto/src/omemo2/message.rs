@@ -1,18 +1,12 @@
 //! The `<encrypted/>` element (XEP-0384, "Message structure description").
 
-use super::{
-    NAMESPACE,
+use super::NAMESPACE;
+use crate::{
     address::{DeviceId, check_jid},
-    payload::MAX_PLAINTEXT_LENGTH,
-    wire::MAX_HEADER_LENGTH,
+    message::{MAX_HEADER_LENGTH, MAX_HEADERS, MAX_MESSAGE_LENGTH, MAX_PLAINTEXT_LENGTH, MessageHeader},
+    protocol::EncryptedElement,
+    xml::{Element, Limits, XmlError, encode_base64, escaped},
 };
-use crate::xml::{Element, Limits, XmlError, encode_base64, escaped};
-
-/// The largest `<encrypted/>` in bytes of XML: room for the largest payload and [`MAX_HEADERS`] headers.
-pub const MAX_MESSAGE_LENGTH: usize = 4 * 1024 * 1024;
-
-/// How many headers a message may have: enough for a room of a thousand people with four devices each.
-pub const MAX_HEADERS: usize = 4096;
 
 /// An encrypted message: one payload, and for each device that may read it a header with the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,17 +26,6 @@ pub struct RecipientHeaders {
     pub jid: String,
     /// One header for each device.
     pub headers: Vec<MessageHeader>,
-}
-
-/// The header for one device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageHeader {
-    /// The receiving device.
-    pub rid: DeviceId,
-    /// Whether `data` is an `OMEMOKeyExchange`; else it is an `OMEMOAuthenticatedMessage`.
-    pub kex: bool,
-    /// The protobuf, at most [`MAX_HEADER_LENGTH`](super::MAX_HEADER_LENGTH) bytes.
-    pub data: Vec<u8>,
 }
 
 impl EncryptedMessage {
@@ -102,19 +85,35 @@ impl RecipientHeaders {
     fn from_element(keys: &Element) -> Result<Self, XmlError> {
         let jid = keys.attribute("jid").ok_or(XmlError::Attribute("jid"))?;
         check_jid(jid).map_err(|_| XmlError::Attribute("jid"))?;
-        let headers = keys.all("key").map(MessageHeader::from_element).collect::<Result<_, _>>()?;
+        let headers = keys.all("key").map(header).collect::<Result<_, _>>()?;
         Ok(Self { jid: jid.to_owned(), headers })
     }
 }
 
-impl MessageHeader {
-    fn from_element(key: &Element) -> Result<Self, XmlError> {
-        let kex = match key.attribute("kex") {
-            None | Some("false" | "0") => false,
-            Some("true" | "1") => true,
-            Some(_) => return Err(XmlError::Attribute("kex")),
-        };
-        Ok(Self { rid: key.id("rid")?, kex, data: key.base64("key", MAX_HEADER_LENGTH)? })
+fn header(key: &Element) -> Result<MessageHeader, XmlError> {
+    let kex = match key.attribute("kex") {
+        None | Some("false" | "0") => false,
+        Some("true" | "1") => true,
+        Some(_) => return Err(XmlError::Attribute("kex")),
+    };
+    Ok(MessageHeader { rid: key.id("rid")?, kex, data: key.base64("key", MAX_HEADER_LENGTH)? })
+}
+
+impl EncryptedElement for EncryptedMessage {
+    fn sender(&self) -> DeviceId {
+        self.sid
+    }
+
+    fn headers_for(&self, jid: &str, device: DeviceId) -> Vec<&MessageHeader> {
+        self.header_for(jid, device).into_iter().collect()
+    }
+
+    fn write(&self) -> String {
+        self.to_xml()
+    }
+
+    fn read(xml: &str) -> Result<Self, XmlError> {
+        Self::from_xml(xml)
     }
 }
 

@@ -46,29 +46,37 @@
 //! # }
 //! ```
 
-mod address;
 mod bundle;
-mod device;
 mod device_list;
-mod error;
-mod keeper;
 mod message;
 mod payload;
-mod peer;
-mod prekeys;
-mod session;
+mod protocol;
 mod wire;
 
-pub use address::{Address, AddressError, DeviceId, InvalidId, KeyId, MAX_ID, MAX_JID_LENGTH};
-pub use bundle::{Bundle, BundleError, MAX_BUNDLE_LENGTH, MAX_PREKEYS, Prekey, SignedPrekey};
-pub use device::{Decrypted, Device, STATE_VERSION};
+use crate::generation::Omemo2;
+pub use crate::{
+    address::{Address, AddressError, DeviceId, InvalidId, KeyId, MAX_ID, MAX_JID_LENGTH},
+    bundle::{BundleError, MAX_BUNDLE_LENGTH, MAX_PREKEYS, Prekey, SignedPrekey},
+    device::{PREKEY_TARGET, SIGNED_PREKEY_PERIOD, STATE_VERSION},
+    error::{DecryptError, EncryptError, GenerateError, SessionError, StateError},
+    keeper::{KeeperError, Store},
+    message::{MAX_HEADER_LENGTH, MAX_HEADERS, MAX_MESSAGE_LENGTH, MAX_PLAINTEXT_LENGTH, MessageHeader},
+    wire::WireError,
+};
 pub use device_list::{DeviceList, ListedDevice, MAX_DEVICES, MAX_LABEL_LENGTH};
-pub use error::{DecryptError, EncryptError, GenerateError, SessionError, StateError};
-pub use keeper::{Keeper, KeeperError, Store};
-pub use message::{EncryptedMessage, MAX_HEADERS, MAX_MESSAGE_LENGTH, MessageHeader, RecipientHeaders};
-pub use payload::MAX_PLAINTEXT_LENGTH;
-pub use prekeys::{PREKEY_TARGET, SIGNED_PREKEY_PERIOD};
-pub use wire::{MAX_HEADER_LENGTH, WireError};
+pub use message::{EncryptedMessage, RecipientHeaders};
+
+/// A device that speaks OMEMO 2.
+pub type Device = crate::device::Device<Omemo2>;
+
+/// A message that a [`Device`] decrypted.
+pub type Decrypted = crate::device::Decrypted<Omemo2>;
+
+/// The bundle of a [`Device`].
+pub type Bundle = crate::bundle::Bundle<Omemo2>;
+
+/// A [`Device`] together with the place where it is kept.
+pub type Keeper<S> = crate::keeper::Keeper<S, Omemo2>;
 
 /// The XML namespace of everything here.
 pub const NAMESPACE: &str = "urn:xmpp:omemo:2";

@@ -18,10 +18,6 @@ use thiserror::Error;
 
 use crate::{curve25519::NonContributory, random::RandomError};
 
-/// How many message keys one message may skip in a chain, and how many skipped keys a session keeps: the 1000 that the
-/// XEP recommends for both ("MAX_SKIP"). More per message would let one forged message cost too many HMACs.
-pub const MAX_SKIP: u32 = 1000;
-
 /// How many superseded chains of the peer a session remembers, in order to tell a repeated message from a forged one.
 /// A chain is superseded when the conversation changes direction, so this spans 64 turns. Skipped keys of a chain go
 /// when it is forgotten: the deterministic event on which the XEP wants old skipped keys discarded.
@@ -36,8 +32,8 @@ pub enum RatchetError {
     /// The message's key was already used, or discarded as too old.
     #[error("the message was received before, or is too old")]
     Duplicate,
-    /// The counter is so far ahead that deriving the keys between would be an attack on this device.
-    #[error("the message skips {skipped} others, more than {MAX_SKIP}")]
+    /// The counter is so far ahead (see [`Generation::MAX_SKIP`](crate::generation::Generation::MAX_SKIP)) that deriving the keys between would be an attack on this device.
+    #[error("the message skips {skipped} others, which is too many")]
     CounterJump {
         /// How many keys would have been skipped.
         skipped: u32,

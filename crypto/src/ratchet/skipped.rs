@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_SKIP;
 use crate::{curve25519::PublicKey, secret::Secret32};
 
 /// The key of one message that was skipped.
@@ -15,7 +14,7 @@ pub(super) struct SkippedKey {
     pub(super) key: Secret32,
 }
 
-/// At most [`MAX_SKIP`] skipped keys, oldest first. The oldest makes way for the newest, as the XEP wants it.
+/// Skipped keys, oldest first. The oldest makes way for the newest, as the XEP wants it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct SkippedKeys(VecDeque<SkippedKey>);
@@ -29,9 +28,9 @@ impl SkippedKeys {
         self.0.retain(|skipped| skipped.counter != counter || skipped.ratchet_key != *ratchet_key);
     }
 
-    pub(super) fn extend(&mut self, skipped: Vec<SkippedKey>) {
+    pub(super) fn extend(&mut self, skipped: Vec<SkippedKey>, limit: u32) {
         self.0.extend(skipped);
-        let limit = usize::try_from(MAX_SKIP).unwrap_or(usize::MAX);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let surplus = self.0.len().saturating_sub(limit);
         self.0.drain(..surplus);
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    MAX_SKIP, RatchetError, STALE_COUNTER,
+    RatchetError, STALE_COUNTER,
     chain_key::ChainKey,
     received::{Header, PastChains, ReceivingChain},
     root_key::RootKey,
@@ -141,7 +141,7 @@ impl<G: Generation> Ratchet<G> {
         match &self.receiving {
             Some(receiving) if receiving.ratchet_key == header.ratchet_key => {
                 let mut chain = receiving.chain.clone();
-                let (skipped, message_key) = run_to(&mut chain, &header.ratchet_key, header.counter)?;
+                let (skipped, message_key) = run_to::<G>(&mut chain, &header.ratchet_key, header.counter)?;
                 Ok(Advance { message_key, step: Step::Chain { chain, skipped, counter: header.counter } })
             }
             _ if self.past.contains(&header.ratchet_key) => Err(RatchetError::Duplicate),
@@ -157,14 +157,14 @@ impl<G: Generation> Ratchet<G> {
                 return Progress { stale: false };
             }
             Step::Chain { chain, skipped, counter } => {
-                self.skipped.extend(skipped);
+                self.skipped.extend(skipped, G::MAX_SKIP);
                 if let Some(receiving) = &mut self.receiving {
                     receiving.chain = chain;
                 }
                 counter
             }
             Step::Turn(turn) => {
-                self.skipped.extend(turn.skipped);
+                self.skipped.extend(turn.skipped, G::MAX_SKIP);
                 if let Some(left) = self.receiving.replace(turn.receiving)
                     && let Some(forgotten) = self.past.push(left.ratchet_key)
                 {
@@ -184,10 +184,10 @@ impl<G: Generation> Ratchet<G> {
 
     /// The Diffie-Hellman step: the peer has a new ratchet key, so both chains begin anew.
     fn turn(&self, header: &Header) -> Result<Advance<G>, RatchetError> {
-        let mut skipped = self.rest_of_chain(header.previous);
+        let mut skipped = self.rest_of_chain(header.previous.saturating_add(G::PREVIOUS_SHORTFALL));
 
         let (root, mut chain) = self.root.step(&self.own, &header.ratchet_key)?;
-        let (skipped_in_new, message_key) = run_to(&mut chain, &header.ratchet_key, header.counter)?;
+        let (skipped_in_new, message_key) = run_to::<G>(&mut chain, &header.ratchet_key, header.counter)?;
         skipped.extend(skipped_in_new);
 
         let own = SecretKey::generate()?;
@@ -199,13 +199,13 @@ impl<G: Generation> Ratchet<G> {
 
     /// The keys of the messages that are still to come on the chain in use, which had `length` messages in all.
     ///
-    /// When they are more than [`MAX_SKIP`] they are given up, rather than the session with them: the number is in
+    /// When they are more than [`Generation::MAX_SKIP`] they are given up, rather than the session with them: the number is in
     /// every later message too, so that refusing it would end the conversation.
     fn rest_of_chain(&self, length: u32) -> Vec<SkippedKey> {
         let Some(receiving) = &self.receiving else { return Vec::new() };
         let mut chain = receiving.chain.clone();
         let to_come = length.saturating_sub(chain.counter());
-        if to_come > MAX_SKIP {
+        if to_come > G::MAX_SKIP {
             return Vec::new();
         }
         let ratchet_key = receiving.ratchet_key;
@@ -217,13 +217,13 @@ impl<G: Generation> Ratchet<G> {
 }
 
 /// Runs a chain until it has given the key numbered `counter`. Gives the keys skipped on the way, and that one.
-fn run_to(
+fn run_to<G: Generation>(
     chain: &mut ChainKey,
     ratchet_key: &PublicKey,
     counter: u32,
 ) -> Result<(Vec<SkippedKey>, Secret32), RatchetError> {
     let to_skip = counter.checked_sub(chain.counter()).ok_or(RatchetError::Duplicate)?;
-    if to_skip > MAX_SKIP {
+    if to_skip > G::MAX_SKIP {
         return Err(RatchetError::CounterJump { skipped: to_skip });
     }
     let mut skipped = Vec::with_capacity(usize::try_from(to_skip).unwrap_or_default());
@@ -239,7 +239,12 @@ fn run_to(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{generation::Omemo2, ratchet::MAX_PAST_CHAINS};
+    use crate::{
+        generation::{Legacy, Omemo2},
+        ratchet::MAX_PAST_CHAINS,
+    };
+
+    const MAX_SKIP: u32 = Omemo2::MAX_SKIP;
 
     fn pair() -> (Ratchet<Omemo2>, Ratchet<Omemo2>) {
         let signed_prekey = SecretKey::from_bytes([3; 32]);
@@ -294,6 +299,27 @@ mod tests {
             assert_eq!(receive(&mut bob, &header), Ok(key));
             assert_eq!(receive(&mut bob, &header), Err(RatchetError::Duplicate));
         }
+    }
+
+    /// libsignal says in `pn` the counter of the last message, not how many there were.
+    #[test]
+    fn the_last_message_of_a_chain_of_libsignal_can_be_late() {
+        let signed_prekey = SecretKey::from_bytes([3; 32]);
+        let mut alice = Ratchet::<Legacy>::initiate(Secret32::new([9; 32]), &signed_prekey.public_key()).unwrap();
+        let mut bob = Ratchet::<Legacy>::respond(Secret32::new([9; 32]), signed_prekey);
+        let accept = |ratchet: &mut Ratchet<Legacy>, header: &Header| {
+            let advance = ratchet.advance(header).unwrap();
+            let key = advance.message_key.clone();
+            ratchet.commit(advance);
+            key
+        };
+        accept(&mut bob, &alice.next_to_send().unwrap().0);
+        let (late, late_key) = alice.next_to_send().unwrap();
+        accept(&mut alice, &bob.next_to_send().unwrap().0);
+        let (header, key) = alice.next_to_send().unwrap();
+        assert_eq!(header.previous, 2);
+        assert_eq!(accept(&mut bob, &Header { previous: header.previous - 1, ..header }), key);
+        assert_eq!(accept(&mut bob, &late), late_key);
     }
 
     #[test]

@@ -1,14 +1,29 @@
 #!/bin/sh
-# Checks the crate against Twomemo. Installs what it needs below the target directory; needs python3 with venv and the
-# network the first time. Usage: run.sh [ROUNDS [SEED]]
+# Checks the crate against Twomemo, Oldmemo and libsignal-client. What it needs of them it installs below the target
+# directory, which takes the network the first time. Usage: run.sh [ROUNDS]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-target=${CARGO_TARGET_DIR:-$here/../../../target}
+root=$(cd "$here/../../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+rounds=${1:-4}
 mkdir -p "$target"
+target=$(cd "$target" && pwd)
+"$root/scripts/install-needs" cc python3 python3-venv nodejs
+
 venv=$target/interop-venv
-if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import twomemo.etree' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import twomemo.etree, oldmemo.etree' 2>/dev/null; then
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --requirement "$here/requirements.txt"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 fi
-cargo build --quiet --manifest-path "$here/../../Cargo.toml" --example omemo2_lines --target-dir "$target"
-exec "$venv/bin/python" "$here/twomemo_check.py" "$target/debug/examples/omemo2_lines" "$@"
+npm=$target/interop-npm
+if ! NODE_PATH=$npm/node_modules node -e 'require("@signalapp/libsignal-client")' 2>/dev/null; then
+    mkdir -p "$npm"
+    cp "$here/package.json" "$npm/"
+    # The package is prebuilt: its install script would only look whether it is.
+    (cd "$npm" && npm install --silent --no-fund --no-audit --no-package-lock --ignore-scripts)
+fi
+
+cargo build --quiet --locked --manifest-path "$root/crypto/Cargo.toml" --examples --target-dir "$target"
+examples=$target/debug/examples
+"$venv/bin/python" "$here/twomemo_check.py" "$examples/omemo2_lines" "$rounds"
+"$venv/bin/python" "$here/peers_check.py" "$examples/crypto_peer" --libsignal "$npm/node_modules" --rounds "$rounds"

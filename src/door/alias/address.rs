@@ -36,6 +36,11 @@ impl Aliases {
         self.component.as_str()
     }
 
+    /// The component's own address, as a JID.
+    pub fn component_jid(&self) -> BareJid {
+        BareJid::from_parts(None, &self.component)
+    }
+
     /// The account behind a JID of a domain that we serve; `None` for strangers and servers.
     pub fn local_account(&self, jid: &Jid) -> Option<Owner> {
         if !self.domains.iter().any(|domain| domain.as_str() == jid.domain().as_str()) {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jid::Jid;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::address::{Addressee, Aliases};
 use super::known_accounts::KnownAccounts;
@@ -16,15 +17,23 @@ use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::directory::Directory;
 use crate::door::service::store_error;
+use crate::link::LONGEST_STANZA;
 use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
-use crate::stanza::message::{Message, MessageType, assemble};
+use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
 use crate::stanza::{ephemeral, omemo};
 use crate::store::SharedStore;
+
+/// Longest message taken, in bytes without its addresses. What is put around it for its delivery, or for an answer from the
+/// archive, must fit into one stanza beside it; four addresses and a query id, escaped, are the most of that.
+const MAX_MESSAGE: usize = LONGEST_STANZA - 32 * 1024;
+
+/// Bytes of messages that wait to be stored or sent on. Beyond that, no more are read from the server.
+const WAITING_BYTES: u32 = 64 * 1024 * 1024;
 
 /// What is sent once a message has been stored, or could not be.
 #[derive(Debug)]
@@ -33,6 +42,8 @@ pub struct AcceptedMessage {
     stored: Vec<String>,
     /// To the sender instead.
     refused: String,
+    /// Its share of [`WAITING_BYTES`], given back once it has been sent on.
+    _room: OwnedSemaphorePermit,
 }
 
 impl AcceptedMessage {
@@ -68,6 +79,7 @@ pub struct MessageDoor {
     aliases: Arc<Aliases>,
     accounts: KnownAccounts,
     services: MessageServices,
+    room: Arc<Semaphore>,
 }
 
 /// Who writes to whom.
@@ -80,7 +92,8 @@ struct Parties {
 impl MessageDoor {
     /// A door to an archive's writer.
     pub fn new(aliases: Arc<Aliases>, services: MessageServices) -> Self {
-        Self { aliases, accounts: KnownAccounts::new(services.store.clone()), services }
+        let room = Arc::new(Semaphore::new(usize::try_from(WAITING_BYTES).unwrap_or(usize::MAX)));
+        Self { aliases, accounts: KnownAccounts::new(services.store.clone()), services, room }
     }
 
     /// Takes a message in. Waits while the writer's queue is full. The error is for the sender, and means that nothing was
@@ -97,10 +110,13 @@ impl MessageDoor {
         if kind == MessageType::Groupchat {
             return Err(StanzaError::new(Condition::ServiceUnavailable, "an account is not a room"));
         }
-        let alias = |owner: &Owner| self.aliases.alias(owner.jid());
-        let own_addresses: Vec<_> = [&parties.sender, &parties.recipient].into_iter().filter_map(alias).collect();
-        let message = Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
+        let message = self
+            .split(incoming, [&parties.sender, &parties.recipient])
             .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
+        if message.body.len() > MAX_MESSAGE {
+            let text = format!("a message may have at most {MAX_MESSAGE} bytes here");
+            return Err(StanzaError::new(Condition::PolicyViolation, text));
+        }
         let class = match self.services.retention.apply(classify(&incoming.element)) {
             Verdict::Archive(class) => Some(class),
             Verdict::Skip(reason) => {
@@ -109,13 +125,21 @@ impl MessageDoor {
             }
         };
         self.learn(&parties, incoming).await;
-        let (archived, token) = self.prepare(incoming, &parties, message, class)?;
-        self.services
-            .ingest
-            .submit(archived, token)
-            .await
-            .map_err(|_| StanzaError::new(Condition::ResourceConstraint, "the archive is shutting down; try again"))?;
+        let shutting_down =
+            || StanzaError::new(Condition::ResourceConstraint, "the archive is shutting down; try again");
+        // Once as it is kept, and once as it is sent on.
+        let bytes = u32::try_from(message.body.len().saturating_mul(2)).unwrap_or(WAITING_BYTES).min(WAITING_BYTES);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| shutting_down())?;
+        let (archived, token) = self.prepare(incoming, &parties, message, class, room)?;
+        self.services.ingest.submit(archived, token).await.map_err(|_| shutting_down())?;
         Ok(None)
+    }
+
+    /// The message without the stanza-ids that only we give: under the parties' aliases, and under the component's name.
+    fn split(&self, incoming: &Incoming<'_>, parties: [&Owner; 2]) -> Result<Message, MessageError> {
+        let aliases = parties.into_iter().filter_map(|owner| self.aliases.alias(owner.jid()));
+        let own_addresses: Vec<_> = aliases.chain([self.aliases.component_jid()]).collect();
+        Message::split(&incoming.element, &own_addresses.iter().collect::<Vec<_>>())
     }
 
     /// Sender and recipient, if both are accounts of ours.
@@ -156,6 +180,7 @@ impl MessageDoor {
         parties: &Parties,
         message: Message,
         class: Option<Class>,
+        room: OwnedSemaphorePermit,
     ) -> Result<(ArchivedMessage, AcceptedMessage), StanzaError> {
         let Parties { sender, sender_resource, recipient } = parties;
         let at = self.services.clock.now();
@@ -214,14 +239,17 @@ impl MessageDoor {
         }
         // Without copies nothing is stored; the message keeps its place behind those before it.
         let archived = ArchivedMessage { class: class.unwrap_or(Class::Signal), at, body: message.body, copies };
-        Ok((archived, AcceptedMessage { stored, refused }))
+        Ok((archived, AcceptedMessage { stored, refused, _room: room }))
     }
 
     /// The server could not deliver what we relayed: its error goes on to the session that wrote.
     fn bounced(&self, incoming: &Incoming<'_>) -> Option<String> {
         let Addressee::Alias(sender, Some(resource)) = self.aliases.addressee(&incoming.to) else { return None };
         let recipient = self.aliases.local_account(&incoming.from)?;
-        let message = Message::split(&incoming.element, &[]).ok()?;
+        let message = self.split(incoming, [&sender, &recipient]).ok()?;
+        if message.body.len() > MAX_MESSAGE {
+            return None;
+        }
         let to = with_resource(sender.as_str(), Some(&resource));
         assemble(&message.body, Some(&self.aliases.alias_text(recipient.jid())), Some(&to), None, "").ok()
     }

@@ -205,16 +205,18 @@ pub(super) async fn published(
     account: i64,
     protocol: Protocol,
     devices: Option<&[DeviceId]>,
+    limit: u32,
 ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
     let devices: Option<Vec<i32>> = devices.map(|devices| devices.iter().map(|device| device.to_sql()).collect());
     let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
         "SELECT device, item_id, payload FROM bundle
          WHERE account = $1 AND protocol = $2 AND payload IS NOT NULL AND ($3::integer[] IS NULL OR device = ANY ($3))
-         ORDER BY device",
+         ORDER BY device LIMIT $4",
     )
     .bind(account)
     .bind(protocol.code())
     .bind(devices)
+    .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
     rows.into_iter()

@@ -122,10 +122,11 @@ impl DirectoryStore for PostgresStore {
         owner: &Owner,
         protocol: Protocol,
         devices: Option<&[DeviceId]>,
+        limit: u32,
     ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
         self.each("read-bundles", |mut db| async move {
             let Some(account) = account::find(&mut db, owner).await? else { return Ok(Vec::new()) };
-            bundle::published(&mut db, account, protocol, devices).await
+            bundle::published(&mut db, account, protocol, devices, limit).await
         })
         .await
     }

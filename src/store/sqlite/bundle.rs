@@ -79,7 +79,7 @@ async fn put(
 /// Takes every prekey out of stock that is not among `keys`; how many were still in the bundle before.
 async fn withdraw_all_but(connection: &mut SqliteConnection, place: Place, keys: &[&[u8]]) -> Result<u32, StoreError> {
     let deleted = sqlx::query(
-        "DELETE FROM prekey WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NULL
+        "DELETE FROM prekey INDEXED BY prekey_stock WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NULL
          AND key NOT IN (SELECT unhex(value) FROM json_each(?4))",
     )
     .bind(place.account)
@@ -89,7 +89,7 @@ async fn withdraw_all_but(connection: &mut SqliteConnection, place: Place, keys:
     .execute(&mut *connection)
     .await?;
     let issued = sqlx::query(
-        "UPDATE prekey SET withdrawn = true
+        "UPDATE prekey INDEXED BY prekey_issued SET withdrawn = true
          WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NOT NULL AND NOT withdrawn
          AND key NOT IN (SELECT unhex(value) FROM json_each(?4))",
     )
@@ -168,9 +168,9 @@ pub(super) async fn retract(connection: &mut SqliteConnection, place: Place) -> 
 pub(super) async fn stock(connection: &mut SqliteConnection, place: Place) -> Result<Stock, StoreError> {
     // Two counts, so that each is a scan of the few rows it counts and not of all tombstones.
     let (unissued, issued): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT count(*) FROM prekey
+        "SELECT (SELECT count(*) FROM prekey INDEXED BY prekey_stock
                  WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NULL),
-                (SELECT count(*) FROM prekey
+                (SELECT count(*) FROM prekey INDEXED BY prekey_issued
                  WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NOT NULL AND NOT withdrawn)",
     )
     .bind(place.account)
@@ -187,6 +187,7 @@ pub(super) async fn published(
     account: i64,
     protocol: Protocol,
     devices: Option<&[DeviceId]>,
+    limit: u32,
 ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
     let devices: Option<String> = devices.map(|devices| {
         let ids: Vec<String> = devices.iter().map(DeviceId::to_string).collect();
@@ -195,11 +196,12 @@ pub(super) async fn published(
     let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
         "SELECT device, item_id, payload FROM bundle
          WHERE account = ?1 AND protocol = ?2 AND payload IS NOT NULL AND (?3 IS NULL OR device IN (SELECT value FROM json_each(?3)))
-         ORDER BY device",
+         ORDER BY device LIMIT ?4",
     )
     .bind(account)
     .bind(protocol.code())
     .bind(devices)
+    .bind(i64::from(limit))
     .fetch_all(connection)
     .await?;
     rows.into_iter()

@@ -154,14 +154,22 @@ pub(super) async fn forget(
     before: Timestamp,
     limit: u32,
 ) -> Result<u64, StoreError> {
-    let forgotten = sqlx::query(
-        "DELETE FROM prekey_claim WHERE (account, protocol, device, requester) IN
-         (SELECT account, protocol, device, requester FROM prekey_claim WHERE claimed_at < ?1
-          ORDER BY claimed_at LIMIT ?2)",
+    let old: Vec<(i64, i16, i32, String)> = sqlx::query_as(
+        "SELECT account, protocol, device, requester FROM prekey_claim WHERE claimed_at < ?1
+         ORDER BY claimed_at LIMIT ?2",
     )
     .bind(before.micros())
     .bind(i64::from(limit))
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(forgotten.rows_affected())
+    for (account, protocol, device, requester) in &old {
+        sqlx::query("DELETE FROM prekey_claim WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND requester = ?4")
+            .bind(account)
+            .bind(protocol)
+            .bind(device)
+            .bind(requester)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(u64::try_from(old.len()).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! [`DirectoryStore`] on PostgreSQL: each operation with the transaction that it runs in.
+//! [`DirectoryStore`] on SQLite: each operation with the transaction that it runs in.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -126,10 +126,11 @@ impl DirectoryStore for SqliteStore {
         owner: &Owner,
         protocol: Protocol,
         devices: Option<&[DeviceId]>,
+        limit: u32,
     ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError> {
         self.snapshot("read-bundles", |mut db| async move {
             let Some(account) = account::find(&mut db, owner).await? else { return Ok(Vec::new()) };
-            bundle::published(&mut db, account, protocol, devices).await
+            bundle::published(&mut db, account, protocol, devices, limit).await
         })
         .await
     }

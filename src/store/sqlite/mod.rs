@@ -32,6 +32,8 @@ static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
 
 /// How long an operation waits for another program's write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before asking once more for what does not wait by itself.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
 /// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that read beside the one that writes.
@@ -119,6 +121,19 @@ impl Store for SqliteStore {
 pub(super) async fn migrate(url: &str) -> Result<(), StoreError> {
     let path = file::path(url)?;
     file::create(path)?;
+    // Going over to the write-ahead log needs the file alone and, unlike all else, does not wait for it by itself.
+    let started = Instant::now();
+    loop {
+        match migrate_file(path).await {
+            Err(StoreError::Unavailable(_)) if started.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(BUSY_RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn migrate_file(path: &std::path::Path) -> Result<(), StoreError> {
     let mut connection = connect_options(path).connect().await?;
     // One transaction around all, since SQLite has no lock to keep two programs from migrating at once.
     let mut transaction = connection.begin_with("BEGIN EXCLUSIVE").await?;

@@ -113,18 +113,28 @@ async fn range(
     Ok(Range::new(filter, edge, &places, times))
 }
 
+/// The source and the conditions of a query. SQLite knows nothing of how many rows a condition leaves, so it is told which
+/// index to take: of several that fit it would follow the archive rather than the conversation.
 fn restrict(scan: &mut QueryBuilder<Sqlite>, account: i64, filter: &Filter, range: &Range) {
-    scan.push(" FROM entry WHERE account = ").push_bind(account);
+    let resource = filter.with.as_ref().and_then(|with| with.resource());
+    match (&range.among, &filter.with, resource) {
+        // Of a CROSS JOIN the left side is always the outer loop.
+        (Some(places), _, _) => scan
+            .push(" FROM json_each(")
+            .push_bind(json(places))
+            .push(") AS chosen CROSS JOIN entry WHERE sequence = chosen.value AND account = "),
+        (None, None, _) => scan.push(" FROM entry WHERE account = "),
+        (None, Some(_), None) => scan.push(" FROM entry INDEXED BY entry_peer WHERE account = "),
+        (None, Some(_), Some(_)) => scan.push(" FROM entry INDEXED BY entry_peer_resource WHERE account = "),
+    };
+    scan.push_bind(account);
     scan.push(" AND sequence > ").push_bind(range.after);
     scan.push(" AND sequence < ").push_bind(range.before);
-    if let Some(places) = &range.among {
-        scan.push(" AND sequence IN (SELECT value FROM json_each(").push_bind(json(places)).push("))");
-    }
     if let Some(with) = &filter.with {
         scan.push(" AND peer = ").push_bind(with.to_bare().to_string());
-        if let Some(resource) = with.resource() {
-            scan.push(" AND peer_resource = ").push_bind(resource.to_string());
-        }
+    }
+    if let Some(resource) = resource {
+        scan.push(" AND peer_resource = ").push_bind(resource.to_string());
     }
 }
 

@@ -149,7 +149,7 @@ impl fmt::Display for Address {
 }
 
 /// Whether the text could be a bare JID; whether it is one, the XMPP library knows better.
-pub(super) fn check_jid(jid: &str) -> Result<(), AddressError> {
+pub(crate) fn check_jid(jid: &str) -> Result<(), AddressError> {
     if jid.is_empty() || jid.len() > MAX_JID_LENGTH || jid.contains('/') { Err(AddressError::Jid) } else { Ok(()) }
 }
 

@@ -7,10 +7,10 @@
 
 use thiserror::Error;
 
-use super::{
+use crate::{
     device::{Decrypted, Device},
     error::{DecryptError, StateError},
-    message::EncryptedMessage,
+    protocol::Protocol,
 };
 
 /// Where the state of one device is kept.
@@ -47,17 +47,20 @@ pub enum KeeperError<E, S> {
 
 /// A device together with the place where it is kept.
 #[derive(Debug)]
-pub struct Keeper<S> {
-    device: Device,
+pub struct Keeper<S, P: Protocol> {
+    device: Device<P>,
     store: S,
 }
 
-impl<S: Store> Keeper<S> {
+impl<S: Store, P: Protocol> Keeper<S, P> {
     /// Takes the device from the store; if there is none, makes one and saves it.
     ///
     /// # Errors
     /// [`KeeperError`], the device's error being that of `make`.
-    pub fn open<E>(mut store: S, make: impl FnOnce() -> Result<Device, E>) -> Result<Self, KeeperError<E, S::Error>> {
+    pub fn open<E>(
+        mut store: S,
+        make: impl FnOnce() -> Result<Device<P>, E>,
+    ) -> Result<Self, KeeperError<E, S::Error>> {
         match store.load().map_err(KeeperError::Store)? {
             Some(state) => Ok(Self { device: Device::from_state(&zeroize::Zeroizing::new(state))?, store }),
             None => {
@@ -69,7 +72,7 @@ impl<S: Store> Keeper<S> {
     }
 
     /// The device, to look at.
-    pub const fn device(&self) -> &Device {
+    pub const fn device(&self) -> &Device<P> {
         &self.device
     }
 
@@ -79,7 +82,7 @@ impl<S: Store> Keeper<S> {
     /// [`KeeperError`]. When the device refused, nothing is saved.
     pub fn change<T, E>(
         &mut self,
-        change: impl FnOnce(&mut Device) -> Result<T, E>,
+        change: impl FnOnce(&mut Device<P>) -> Result<T, E>,
     ) -> Result<T, KeeperError<E, S::Error>> {
         let result = change(&mut self.device).map_err(KeeperError::Device)?;
         self.store.save(&self.device.to_state()?).map_err(KeeperError::Store)?;
@@ -96,9 +99,9 @@ impl<S: Store> Keeper<S> {
     pub fn decrypt(
         &mut self,
         from: &str,
-        message: &EncryptedMessage,
-        keep: impl FnOnce(&Decrypted) -> Result<(), S::Error>,
-    ) -> Result<Decrypted, KeeperError<DecryptError, S::Error>> {
+        message: &P::Message,
+        keep: impl FnOnce(&Decrypted<P>) -> Result<(), S::Error>,
+    ) -> Result<Decrypted<P>, KeeperError<DecryptError, S::Error>> {
         let decrypted = self.device.decrypt(from, message).map_err(KeeperError::Device)?;
         let state = self.device.to_state()?;
         match keep(&decrypted).and_then(|()| self.store.save(&state)) {

@@ -2,53 +2,70 @@
 
 mod decrypt;
 mod encrypt;
+mod peer;
+mod prekeys;
+mod session;
 mod sessions;
 
 pub use decrypt::Decrypted;
+pub use prekeys::{PREKEY_TARGET, SIGNED_PREKEY_PERIOD};
 
 use std::io;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{
+use self::{
+    peer::Peers,
+    prekeys::{OneTimePrekeys, SignedPrekeys},
+};
+use crate::{
     address::{Address, DeviceId, check_jid},
     bundle::Bundle,
     error::{GenerateError, StateError},
-    peer::Peers,
-    prekeys::{OneTimePrekeys, SIGNED_PREKEY_PERIOD, SignedPrekeys},
-};
-use crate::{
-    identity::{IdentityKey, IdentityKeyPair, SIGNATURE_LENGTH},
+    generation::Omemo2,
+    identity::{IdentityKeyPair, SIGNATURE_LENGTH},
+    protocol::Protocol,
     random::RandomError,
 };
 
 /// The version of what [`Device::to_state`] gives.
 pub const STATE_VERSION: u32 = 1;
 
-/// A device of an account. See the [module](crate::omemo2) for the rules that its user has to keep.
+/// A device of an account. See [`omemo2`](crate::omemo2) for the rules that its user has to keep in both protocols.
 ///
 /// It is not `Clone`, since two copies would use the same keys for different messages.
 #[derive(Debug)]
-pub struct Device(State);
+pub struct Device<P: Protocol>(State<P>);
 
 /// All that a device has to remember, in the form in which it is saved: JSON, keys in base64, ids as numbers.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
+#[serde(bound = "")]
+struct State<P: Protocol> {
     version: u32,
+    /// States from before there were two protocols lack it.
+    #[serde(default = "first_protocol")]
+    protocol: String,
     owner: String,
     id: DeviceId,
     identity: IdentityKeyPair,
     signed_prekeys: SignedPrekeys,
     prekeys: OneTimePrekeys,
-    peers: Peers,
+    peers: Peers<P>,
     catching_up: bool,
     bundle_changed: bool,
 }
 
+/// What has to be known of a state before the rest of it can be read.
 #[derive(Deserialize)]
-struct Version {
+struct Kind {
     version: u32,
+    #[serde(default = "first_protocol")]
+    protocol: String,
+}
+
+fn first_protocol() -> String {
+    Omemo2::NAME.to_owned()
 }
 
 /// Counts what is written to it and keeps nothing.
@@ -66,7 +83,7 @@ impl io::Write for Length {
 }
 
 /// Life of a device: making, saving, restoring.
-impl Device {
+impl<P: Protocol> Device<P> {
     /// Makes a device with a new identity and a full set of prekeys.
     ///
     /// `owner` is the account's bare JID, `id` a [`DeviceId::random`] that is not in the account's device list yet,
@@ -75,15 +92,29 @@ impl Device {
     /// # Errors
     /// [`GenerateError`] when the owner is not a bare JID or there is no randomness.
     pub fn generate(owner: &str, id: DeviceId, now: u64) -> Result<Self, GenerateError> {
+        Self::with_identity(owner, id, IdentityKeyPair::generate()?, now)
+    }
+
+    /// This device in the other protocol: the same owner, number and identity, and so the same fingerprint, but prekeys
+    /// and sessions of its own. A client that speaks both protocols makes one of the two from the other.
+    ///
+    /// # Errors
+    /// [`GenerateError`] when there is no randomness.
+    pub fn sibling<Q: Protocol>(&self, now: u64) -> Result<Device<Q>, GenerateError> {
+        Device::with_identity(&self.0.owner, self.0.id, self.0.identity.clone(), now)
+    }
+
+    fn with_identity(owner: &str, id: DeviceId, identity: IdentityKeyPair, now: u64) -> Result<Self, GenerateError> {
         check_jid(owner)?;
         Ok(Self(State {
             version: STATE_VERSION,
+            protocol: P::NAME.to_owned(),
             owner: owner.to_owned(),
             id,
-            identity: IdentityKeyPair::generate()?,
+            identity,
             signed_prekeys: SignedPrekeys::generate(now)?,
             prekeys: OneTimePrekeys::generate()?,
-            peers: Peers::default(),
+            peers: Peers::new(),
             catching_up: false,
             bundle_changed: true,
         }))
@@ -113,11 +144,14 @@ impl Device {
     /// [`StateError`].
     pub fn from_state(state: &[u8]) -> Result<Self, StateError> {
         let malformed = |error: serde_json::Error| StateError::Malformed(error.to_string());
-        let Version { version } = serde_json::from_slice(state).map_err(malformed)?;
+        let Kind { version, protocol } = serde_json::from_slice(state).map_err(malformed)?;
         if version != STATE_VERSION {
             return Err(StateError::Version(version));
         }
-        let state: State = serde_json::from_slice(state).map_err(malformed)?;
+        if protocol != P::NAME {
+            return Err(StateError::Protocol(protocol));
+        }
+        let state: State<P> = serde_json::from_slice(state).map_err(malformed)?;
         check_jid(&state.owner).map_err(|error| StateError::Malformed(error.to_string()))?;
         Ok(Self(state))
     }
@@ -134,12 +168,14 @@ impl Device {
         self.0.id
     }
 
-    /// The public identity of this device; [`IdentityKey::fingerprint`] is what users compare.
+    /// The public identity of this device; its fingerprint is what users compare.
     #[must_use]
-    pub fn identity(&self) -> IdentityKey {
-        self.0.identity.public_key()
+    pub fn identity(&self) -> P::Identity {
+        P::identity_of(&self.0.identity)
     }
+}
 
+impl Device<Omemo2> {
     /// The signature that goes with this device's label in the device list.
     #[must_use]
     pub fn sign_label(&self, label: &str) -> [u8; SIGNATURE_LENGTH] {
@@ -148,13 +184,13 @@ impl Device {
 }
 
 /// The bundle and the prekeys in it.
-impl Device {
+impl<P: Protocol> Device<P> {
     /// The bundle to publish: all prekeys that nobody has used, as far as this device knows.
     #[must_use]
-    pub fn bundle(&self) -> Bundle {
+    pub fn bundle(&self) -> Bundle<P> {
         Bundle {
             identity: self.identity(),
-            signed_prekey: self.0.signed_prekeys.published(&self.0.identity),
+            signed_prekey: self.0.signed_prekeys.published::<P>(&self.0.identity),
             prekeys: self.0.prekeys.published(),
         }
     }
@@ -176,7 +212,7 @@ impl Device {
         self.0.prekeys.len()
     }
 
-    /// Fills the bundle up to [`PREKEY_TARGET`](crate::omemo2::PREKEY_TARGET) prekeys; says how many are new.
+    /// Fills the bundle up to [`PREKEY_TARGET`] prekeys; says how many are new.
     ///
     /// # Errors
     /// [`RandomError`] when there is no randomness.
@@ -234,7 +270,7 @@ impl Device {
     }
 }
 
-impl Device {
+impl<P: Protocol> Device<P> {
     fn is_own(&self, address: &Address) -> bool {
         address.jid() == self.0.owner && address.device() == self.0.id
     }

@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     address::KeyId,
     bundle::{Prekey, SignedPrekey},
-    error::DecryptError,
-};
-use crate::{
     curve25519::{PublicKey, SecretKey},
+    error::DecryptError,
     identity::IdentityKeyPair,
+    protocol::Protocol,
     random::RandomError,
 };
 
@@ -150,9 +149,9 @@ impl SignedPrekeys {
         Ok(Self { id: KeyId::random()?, key: SecretKey::generate()?, made_at: now, retired: Vec::new() })
     }
 
-    pub(super) fn published(&self, identity: &IdentityKeyPair) -> SignedPrekey {
+    pub(super) fn published<P: Protocol>(&self, identity: &IdentityKeyPair) -> SignedPrekey {
         let key = self.key.public_key();
-        SignedPrekey { id: self.id, key, signature: identity.sign(key.as_bytes()) }
+        SignedPrekey { id: self.id, key, signature: P::sign_prekey(identity, &key) }
     }
 
     pub(super) fn find(&self, id: KeyId) -> Result<&SecretKey, DecryptError> {

@@ -2,17 +2,15 @@
 
 use thiserror::Error;
 
-use super::{
+use crate::{
     address::{Address, AddressError, KeyId},
     bundle::BundleError,
-    payload::PayloadError,
-    wire::WireError,
-};
-use crate::{
     cbc_hmac::Forged,
     curve25519::{KeyError, NonContributory},
+    message::PayloadError,
     random::RandomError,
     ratchet::RatchetError,
+    wire::WireError,
 };
 
 /// Why a device was not made.
@@ -57,7 +55,7 @@ pub enum DecryptError {
     #[error("prekey {0} was used too often")]
     PrekeyOverused(KeyId),
     /// The key exchange comes with another identity than the device has shown before. Ask the user; if it is trusted,
-    /// [`super::Device::forget`] the device and decrypt again.
+    /// [`forget`](crate::device::Device::forget) the device and decrypt again.
     #[error("{address} shows another identity, {offered}, than before, {known}")]
     IdentityChanged {
         /// The device.
@@ -89,7 +87,7 @@ pub enum DecryptError {
     /// The header is genuine but carries no key of a payload.
     #[error("the header carries {0} bytes, which is no key of a payload")]
     KeyMaterial(usize),
-    /// The payload is larger than [`super::MAX_PLAINTEXT_LENGTH`] allows.
+    /// The payload is larger than [`MAX_PLAINTEXT_LENGTH`](crate::message::MAX_PLAINTEXT_LENGTH) allows.
     #[error("the payload is too long")]
     PayloadTooLong,
     /// There is no randomness.
@@ -99,7 +97,7 @@ pub enum DecryptError {
 
 /// Why one header was not decrypted within one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub(super) enum HeaderError {
+pub(crate) enum HeaderError {
     #[error(transparent)]
     Ratchet(#[from] RatchetError),
     #[error(transparent)]
@@ -125,6 +123,7 @@ impl From<PayloadError> for DecryptError {
         match error {
             PayloadError::KeyMaterial(length) => Self::KeyMaterial(length),
             PayloadError::Forged => Self::PayloadForged,
+            PayloadError::TooLong => Self::PayloadTooLong,
         }
     }
 }
@@ -138,10 +137,10 @@ pub enum EncryptError {
     /// There is nobody to encrypt for.
     #[error("no recipients")]
     NoRecipients,
-    /// There are more recipients than [`super::MAX_HEADERS`].
+    /// There are more recipients than [`MAX_HEADERS`](crate::message::MAX_HEADERS).
     #[error("{0} recipients are too many")]
     TooManyRecipients(usize),
-    /// The plaintext is longer than [`super::MAX_PLAINTEXT_LENGTH`].
+    /// The plaintext is longer than [`MAX_PLAINTEXT_LENGTH`](crate::message::MAX_PLAINTEXT_LENGTH).
     #[error("{0} bytes of plaintext are too many")]
     TooLong(usize),
     /// The session's ratchet gave no key.
@@ -162,7 +161,7 @@ pub enum SessionError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// The bundle shows another identity than the device has shown before. Ask the user; if it is trusted,
-    /// [`super::Device::forget`] the device and start again.
+    /// [`forget`](crate::device::Device::forget) the device and start again.
     #[error("{address} shows another identity, {offered}, than before, {known}")]
     IdentityChanged {
         /// The device.
@@ -189,10 +188,13 @@ pub enum SessionError {
 /// Why a saved state is not the state of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StateError {
-    /// It is not what [`super::Device::to_state`] gives, or it was damaged.
+    /// It is not what [`to_state`](crate::device::Device::to_state) gives, or it was damaged.
     #[error("not the state of a device: {0}")]
     Malformed(String),
     /// It was saved by a later version of this crate.
     #[error("state version {0} is not known")]
     Version(u32),
+    /// It is the state of a device of the other protocol.
+    #[error("the state is that of a device of the protocol {0}")]
+    Protocol(String),
 }

@@ -16,47 +16,49 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
+use super::session::{Opened, Session};
+use crate::{
     address::{Address, DeviceId},
+    curve25519::PublicKey,
     error::HeaderError,
-    session::{Opened, Session},
+    protocol::Protocol,
     wire::AuthenticatedMessage,
 };
-use crate::{curve25519::PublicKey, identity::IdentityKey};
 
 /// How many sessions are kept with one device: the one to send with, and those that it replaced.
 const MAX_SESSIONS: usize = 5;
 
 /// Another device: its identity and the sessions with it. There is always at least one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Peer {
-    identity: IdentityKey,
+#[serde(bound = "")]
+pub(super) struct Peer<P: Protocol> {
+    identity: P::Identity,
     /// The first is the one to send with.
-    sessions: VecDeque<Session>,
+    sessions: VecDeque<Session<P>>,
 }
 
 /// A decrypted header and the session that decrypted it; nothing has changed yet.
-pub(super) struct Found {
+pub(super) struct Found<P: Protocol> {
     index: usize,
-    pub(super) opened: Opened,
+    pub(super) opened: Opened<P>,
 }
 
-impl Peer {
-    pub(super) fn new(identity: IdentityKey) -> Self {
+impl<P: Protocol> Peer<P> {
+    pub(super) fn new(identity: P::Identity) -> Self {
         Self { identity, sessions: VecDeque::new() }
     }
 
-    pub(super) const fn identity(&self) -> &IdentityKey {
+    pub(super) const fn identity(&self) -> &P::Identity {
         &self.identity
     }
 
     /// The session to send content with.
-    pub(super) fn sending(&mut self) -> Option<&mut Session> {
+    pub(super) fn sending(&mut self) -> Option<&mut Session<P>> {
         self.sessions.front_mut()
     }
 
     /// The session to send an empty message with: one that owes a reply, if there is one.
-    pub(super) fn replying(&mut self) -> Option<&mut Session> {
+    pub(super) fn replying(&mut self) -> Option<&mut Session<P>> {
         let index = self.sessions.iter().position(|session| session.reply_due).unwrap_or_default();
         self.sessions.get_mut(index)
     }
@@ -66,14 +68,14 @@ impl Peer {
     }
 
     /// Takes a session that this device has just started, and sends with it from now on.
-    pub(super) fn start(&mut self, session: Session) {
+    pub(super) fn start(&mut self, session: Session<P>) {
         self.sessions.iter_mut().for_each(|session| session.superseded = true);
         self.sessions.push_front(session);
         self.sessions.truncate(MAX_SESSIONS);
     }
 
     /// Takes a session that the peer has just started.
-    pub(super) fn accept(&mut self, session: Session) {
+    pub(super) fn accept(&mut self, session: Session<P>) {
         let index = usize::from(self.sessions.front().is_some_and(Session::is_unanswered));
         self.sessions.iter_mut().skip(index).for_each(|session| session.superseded = true);
         self.sessions.insert(index, session);
@@ -90,14 +92,14 @@ impl Peer {
         &self,
         ephemeral: &PublicKey,
         message: &AuthenticatedMessage,
-    ) -> Option<Result<Found, HeaderError>> {
+    ) -> Option<Result<Found<P>, HeaderError>> {
         let (index, session) =
             self.sessions.iter().enumerate().find(|(_, session)| session.ephemeral() == ephemeral)?;
         Some(session.open(message).map(|opened| Found { index, opened }))
     }
 
     /// Decrypts a header with whichever session it belongs to. Gives the error of the session to send with if none does.
-    pub(super) fn open(&self, message: &AuthenticatedMessage) -> Option<Result<Found, HeaderError>> {
+    pub(super) fn open(&self, message: &AuthenticatedMessage) -> Option<Result<Found<P>, HeaderError>> {
         let ratchet_key = &message.header.ratchet_key;
         let known = self.sessions.iter().position(|session| session.knows(ratchet_key));
         let mut first_error = None;
@@ -114,7 +116,7 @@ impl Peer {
     }
 
     /// Makes the change that a decrypted header leads to. `exchange` says whether it came as a key exchange.
-    pub(super) fn commit(&mut self, found: Found, exchange: bool) {
+    pub(super) fn commit(&mut self, found: Found<P>, exchange: bool) {
         let waiting = self.sessions.front().is_some_and(Session::is_unanswered);
         let Some(session) = self.sessions.get_mut(found.index) else { return };
         let promotes = found.index != 0
@@ -129,21 +131,25 @@ impl Peer {
 }
 
 /// All other devices that this device knows.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Peers(BTreeMap<String, BTreeMap<DeviceId, Peer>>);
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub(super) struct Peers<P: Protocol>(BTreeMap<String, BTreeMap<DeviceId, Peer<P>>>);
 
-impl Peers {
-    pub(super) fn get(&self, address: &Address) -> Option<&Peer> {
+impl<P: Protocol> Peers<P> {
+    pub(super) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    pub(super) fn get(&self, address: &Address) -> Option<&Peer<P>> {
         self.0.get(address.jid())?.get(&address.device())
     }
 
-    pub(super) fn get_mut(&mut self, address: &Address) -> Option<&mut Peer> {
+    pub(super) fn get_mut(&mut self, address: &Address) -> Option<&mut Peer<P>> {
         self.0.get_mut(address.jid())?.get_mut(&address.device())
     }
 
     /// The peer, made if it is not there.
-    pub(super) fn entry(&mut self, address: &Address, identity: IdentityKey) -> &mut Peer {
+    pub(super) fn entry(&mut self, address: &Address, identity: P::Identity) -> &mut Peer<P> {
         self.0
             .entry(address.jid().to_owned())
             .or_default()
@@ -160,7 +166,7 @@ impl Peers {
         removed
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Address, &Peer)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Address, &Peer<P>)> {
         self.0.iter().flat_map(|(jid, devices)| {
             devices
                 .iter()

@@ -1,22 +1,18 @@
 //! The sessions of a device: starting, looking up, forgetting.
 
-use super::Device;
+use super::{Device, session::Session};
 use crate::{
+    address::Address,
+    bundle::{Bundle, BundleError},
     curve25519::SecretKey,
-    generation::Omemo2,
-    identity::IdentityKey,
-    omemo2::{
-        address::Address,
-        bundle::{Bundle, BundleError},
-        error::SessionError,
-        session::Session,
-        wire::ExchangeHeader,
-    },
+    error::SessionError,
+    protocol::{Protocol, PublicIdentity},
     random::{RandomError, random_bytes},
+    wire::ExchangeHeader,
     x3dh,
 };
 
-impl Device {
+impl<P: Protocol> Device<P> {
     /// Starts a session with another device from its bundle, choosing one of the prekeys at random.
     ///
     /// A session that is there already is replaced: this is also how a user repairs a broken one. To be done right
@@ -24,7 +20,7 @@ impl Device {
     ///
     /// # Errors
     /// [`SessionError`].
-    pub fn start_session(&mut self, peer: &Address, bundle: &Bundle) -> Result<(), SessionError> {
+    pub fn start_session(&mut self, peer: &Address, bundle: &Bundle<P>) -> Result<(), SessionError> {
         if self.is_own(peer) {
             return Err(SessionError::OwnDevice);
         }
@@ -45,11 +41,11 @@ impl Device {
         };
 
         let ephemeral = SecretKey::generate()?;
-        let shared = x3dh::initiate::<Omemo2>(
+        let shared = x3dh::initiate::<P>(
             &self.0.identity.to_curve25519(),
             &ephemeral,
             &x3dh::PassiveKeys {
-                identity: bundle.identity.to_curve25519()?,
+                identity: bundle.identity.agreement_key()?,
                 signed_prekey: bundle.signed_prekey.key,
                 prekey: prekey.key,
             },
@@ -59,6 +55,7 @@ impl Device {
             signed_prekey: bundle.signed_prekey.id,
             identity: self.identity(),
             ephemeral: ephemeral.public_key(),
+            registration: self.0.id.get(),
         };
         let session = Session::initiate(&exchange, bundle.identity, shared, &bundle.signed_prekey.key)?;
         self.0.peers.entry(peer, bundle.identity).start(session);
@@ -79,7 +76,7 @@ impl Device {
 
     /// The identity that another device has shown in its sessions.
     #[must_use]
-    pub fn identity_of(&self, peer: &Address) -> Option<IdentityKey> {
+    pub fn identity_of(&self, peer: &Address) -> Option<P::Identity> {
         self.0.peers.get(peer).map(|peer| *peer.identity())
     }
 

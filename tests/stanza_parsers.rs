@@ -1,0 +1,183 @@
+//! Every parser behind the doors, on stanzas made of the words that they know in every order, and on damaged ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+#[path = "../fuzz/read_everything.rs"]
+mod read_everything;
+
+use proptest::prelude::*;
+use read_everything::read_everything;
+
+const NAMESPACES: [&str; 13] = [
+    "",
+    "jabber:client",
+    "urn:xmpp:omemo:2",
+    "eu.siacs.conversations.axolotl",
+    "http://jabber.org/protocol/pubsub",
+    "http://jabber.org/protocol/pubsub#owner",
+    "http://jabber.org/protocol/pubsub#publish-options",
+    "jabber:x:data",
+    "urn:xmpp:mam:2",
+    "http://jabber.org/protocol/rsm",
+    "urn:xmpp:sid:0",
+    "urn:xmpp:hints",
+    "urn:xmpp:ephemeral:0",
+];
+
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "pubsub",
+        "items",
+        "item",
+        "publish",
+        "publish-options",
+        "retract",
+        "subscribe",
+        "unsubscribe",
+        "delete",
+        "query",
+        "metadata",
+        "x",
+        "field",
+        "value",
+        "set",
+        "max",
+        "after",
+        "before",
+        "index",
+        "bundle",
+        "spk",
+        "spks",
+        "ik",
+        "prekeys",
+        "pk",
+        "devices",
+        "list",
+        "device",
+        "encrypted",
+        "header",
+        "keys",
+        "key",
+        "payload",
+        "iv",
+        "body",
+        "stanza-id",
+        "store",
+        "no-store",
+        "ephemeral",
+        "p:thing",
+    ])
+}
+
+fn attribute() -> impl Strategy<Value = String> {
+    let key = prop::sample::select(vec![
+        "id",
+        "node",
+        "jid",
+        "rid",
+        "sid",
+        "kex",
+        "prekey",
+        "var",
+        "type",
+        "max_items",
+        "label",
+        "labelsig",
+        "by",
+        "timer",
+        "queryid",
+        "signedPreKeyId",
+        "xml:lang",
+    ]);
+    let value = prop_oneof![
+        prop::sample::select(vec![
+            "0",
+            "1",
+            "2",
+            "2147483647",
+            "2147483648",
+            "-1",
+            "current",
+            "c@d",
+            r"c\40d@m",
+            "urn:xmpp:omemo:2:devices",
+            "urn:xmpp:omemo:2:bundles",
+            "eu.siacs.conversations.axolotl.devicelist",
+            "eu.siacs.conversations.axolotl.bundles:1",
+            "with",
+            "start",
+            "ids",
+            "before-id",
+            "pubsub#access_model",
+            "true",
+        ])
+        .prop_map(str::to_owned),
+        "[ -~é]{0,12}".prop_map(|text| text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")),
+    ];
+    (key, value).prop_map(|(key, value)| format!(" {key}='{value}'"))
+}
+
+fn element() -> impl Strategy<Value = String> {
+    let text = prop_oneof![
+        Just(String::new()),
+        "[A-Za-z0-9+/]{43}=",
+        "[A-Za-z0-9+/]{86}==",
+        Just("<![CDATA[<raw> & text]]>".to_owned()),
+        Just("2026-01-31T12:00:00Z".to_owned()),
+        Just("&lt;&#233;&amp;".to_owned()),
+    ];
+    let start = (name(), prop::sample::select(NAMESPACES.to_vec()), prop::collection::hash_set(attribute(), 0..4))
+        .prop_map(|(name, namespace, attributes)| {
+            let mut keys = std::collections::BTreeSet::new();
+            let attributes: String =
+                attributes.into_iter().filter(|text| keys.insert(text.split('=').next().unwrap().to_owned())).collect();
+            let declared = if namespace.is_empty() { String::new() } else { format!(" xmlns='{namespace}'") };
+            let prefix = if name.contains(':') { " xmlns:p='urn:p'" } else { "" };
+            (name, format!("{name}{declared}{prefix}{attributes}"))
+        });
+    let start = start.boxed();
+    let leaf = (start.clone(), text).prop_map(|((name, tag), text)| format!("<{tag}>{text}</{name}>"));
+    leaf.prop_recursive(6, 48, 6, move |inner| {
+        (start.clone(), prop::collection::vec(inner, 0..6)).prop_map(|((name, tag), children)| match children.len() {
+            0 => format!("<{tag}/>"),
+            _ => format!("<{tag}>{}</{name}>", children.concat()),
+        })
+    })
+}
+
+fn stanza() -> impl Strategy<Value = String> {
+    let kind = prop::sample::select(vec![
+        "iq type='get'",
+        "iq type='set'",
+        "message type='chat'",
+        "message",
+        "message type='error'",
+    ]);
+    (kind, prop::collection::vec(element(), 0..4)).prop_map(|(kind, children)| {
+        let name = kind.split(' ').next().unwrap();
+        format!("<{kind} id='i' from='a@b/r' to='c@d'>{}</{name}>", children.concat())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn what_is_made_of_known_words_is_read_without_harm(stanza in stanza()) {
+        read_everything(stanza.as_bytes());
+    }
+
+    #[test]
+    fn what_is_damaged_is_read_without_harm(stanza in stanza(), cut in any::<prop::sample::Index>(), junk in "[<>&'\"/=! \\x00-\\x1f]{0,3}") {
+        let mut bytes = stanza.into_bytes();
+        let at = cut.index(bytes.len());
+        bytes.splice(at..at, junk.into_bytes());
+        read_everything(&bytes);
+    }
+}
