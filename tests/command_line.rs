@@ -15,11 +15,7 @@ use std::time::Duration;
 
 use support::multiend::{Multiend, binary};
 use support::ports::free_port;
-use support::postgres::{Fsync, Postgres};
 use support::process::poll;
-use support::prosody::Prosody;
-use support::xmpp::Client;
-use support::{COMPONENT, DOMAIN};
 
 #[test]
 fn check_config_says_what_the_configuration_comes_to_without_secrets() {
@@ -90,25 +86,4 @@ fn stats_of_an_empty_database_are_all_zero_and_migrate_may_run_twice() {
     let stats: serde_json::Value = serde_json::from_str(&out).unwrap();
     let figures = ["directory", "archive"].map(|part| stats[part].as_object().unwrap().values().collect::<Vec<_>>());
     assert_eq!(figures.map(|part| part.iter().filter(|figure| **figure == 0).count()), [4, 4], "{out}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_program_that_is_told_to_stop_does_not_wait_for_a_database_that_is_away() {
-    let prosody = Prosody::builder().users(&["alice"]).multiend().start();
-    let mut postgres = Postgres::start(Fsync::Off);
-    let database = postgres.fresh_database().await;
-    let builder = Multiend::builder(prosody.component_port()).database(&database);
-    let mut multiend = builder.env("MULTIEND_COMPONENT__DRAIN_TIMEOUT", "2s").start();
-    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
-    alice.online().await;
-    let to_herself =
-        |id| format!(r"<message to='alice\40example.org@{COMPONENT}' id='{id}'><body>hello</body></message>");
-    alice.send_raw(&to_herself("stored")).await;
-    alice.wait_for("her message", |stanza| stanza.attr("id") == Some("stored")).await;
-    postgres.kill9();
-    alice.send_raw(&to_herself("accepted")).await;
-    let queued = || multiend.metric("multiend_archive_queue_messages") == 1.0;
-    poll("a message that cannot be stored", Duration::from_secs(20), || queued().then_some(()));
-    assert!(multiend.terminate().success(), "{}", multiend.log());
-    assert!(multiend.log().contains("not everything accepted could be stored"), "{}", multiend.log());
 }

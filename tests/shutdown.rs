@@ -1,5 +1,5 @@
 //! SIGTERM in the middle of traffic: what was accepted is finished and acknowledged, what was not comes back as an error,
-//! and the program ends in good order.
+//! and the program ends in good order. Without a database it ends all the same.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,9 +12,12 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use support::multiend::Multiend;
 use support::omemo::{TestDevice, publish};
+use support::postgres::{Fsync, Postgres};
+use support::process::poll;
 use support::prosody::Prosody;
 use support::xmpp::Client;
 use support::{COMPONENT, DOMAIN};
@@ -79,6 +82,26 @@ async fn a_shutdown_finishes_what_was_accepted_and_refuses_the_rest() {
     }
     assert_eq!(archived, stored, "what is stored is what was acknowledged");
     println!("{} stored and acknowledged, {} refused", stored.len(), refused.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_does_not_wait_for_a_database_that_is_away() {
+    let prosody = Prosody::builder().users(&["alice"]).multiend().start();
+    let mut postgres = Postgres::start(Fsync::Off);
+    let database = postgres.fresh_database().await;
+    let builder = Multiend::builder(prosody.component_port()).database(&database);
+    let mut multiend = builder.env("MULTIEND_COMPONENT__DRAIN_TIMEOUT", "2s").start();
+    let mut alice = Client::connect(prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    alice.online().await;
+    let to_herself = |id| format!("<message to='{ALICE}' id='{id}'><body>hello</body></message>");
+    alice.send_raw(&to_herself("stored")).await;
+    alice.wait_for("her message", |stanza| stanza.attr("id") == Some("stored")).await;
+    postgres.kill9();
+    alice.send_raw(&to_herself("accepted")).await;
+    let queued = || multiend.metric("multiend_archive_queue_messages") == 1.0;
+    poll("a message that cannot be stored", Duration::from_secs(20), || queued().then_some(()));
+    assert!(multiend.terminate().success(), "{}", multiend.log());
+    assert!(multiend.log().contains("not everything accepted could be stored"), "{}", multiend.log());
 }
 
 fn acknowledged(stanza: &minidom::Element) -> Option<String> {

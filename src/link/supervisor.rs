@@ -105,7 +105,7 @@ impl Supervisor {
         let error = match reason {
             DownReason::ShutDown => {
                 match self.queue.unwritten() {
-                    0 => tracing::info!("the link is closed; everything accepted was sent"),
+                    0 => tracing::info!("the link is closed; everything that it was given was sent"),
                     unsent => tracing::warn!(unsent, "the link is closed; not everything could be sent in time"),
                 }
                 return Some(Ok(()));

@@ -57,11 +57,15 @@ impl PostgresStore {
     /// Connects with at most `pool_size` connections, and checks the schema.
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, StoreError> {
         let options = connect_options(url)?.options(SETTINGS);
-        let pool = PgPoolOptions::new()
-            .max_connections(pool_size.max(1))
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
-            .await?;
+        let pool = PgPoolOptions::new().max_connections(pool_size.max(1)).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = match pool.connect_with(options.clone()).await {
+            // A pool says only that it waited too long; a connection of its own says why.
+            Err(sqlx::Error::PoolTimedOut) => {
+                options.connect().await?.close().await?;
+                return Err(StoreError::from(sqlx::Error::PoolTimedOut));
+            }
+            connected => connected?,
+        };
         schema::check(applied(&pool).await?, &MIGRATOR)?;
         Ok(Self { pool, metrics: StoreMetrics::new()? })
     }

@@ -1,4 +1,4 @@
-//! [`ArchiveStore`] on PostgreSQL: each operation with the transaction that it runs in.
+//! [`ArchiveStore`] on SQLite: each operation with the transaction that it runs in.
 
 use async_trait::async_trait;
 

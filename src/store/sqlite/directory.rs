@@ -1,4 +1,4 @@
-//! [`DirectoryStore`] on PostgreSQL: each operation with the transaction that it runs in.
+//! [`DirectoryStore`] on SQLite: each operation with the transaction that it runs in.
 
 use async_trait::async_trait;
 use bytes::Bytes;
