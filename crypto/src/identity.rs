@@ -70,6 +70,15 @@ impl IdentityKey {
         Self::from_slice(point.compress().as_bytes())
     }
 
+    /// The same for checking a signature only, which a low-order component does not help to forge: to rule it out costs as
+    /// much as the signature itself. Whole points of low order are refused then as well.
+    pub(crate) fn for_verifying(key: &PublicKey, sign_bit: bool) -> Result<Self, KeyError> {
+        let point = curve25519_dalek::MontgomeryPoint(*key.as_bytes())
+            .to_edwards(u8::from(sign_bit))
+            .ok_or(KeyError::Encoding)?;
+        Ok(Self(VerifyingKey::from(point)))
+    }
+
     /// Checks an Ed25519 signature over `message`.
     ///
     /// # Errors

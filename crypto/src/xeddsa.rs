@@ -82,7 +82,7 @@ pub fn verify(key: &PublicKey, message: &[u8], signature: &[u8; SIGNATURE_LENGTH
         }
         [] => return Err(SignatureError::Mismatch),
     };
-    IdentityKey::from_curve25519(key, sign_bit).map_err(SignatureError::IdentityKey)?.verify(message, &signature)
+    IdentityKey::for_verifying(key, sign_bit).map_err(SignatureError::IdentityKey)?.verify(message, &signature)
 }
 
 /// SHA-512 over the concatenation of `parts`, reduced modulo the order of the group.

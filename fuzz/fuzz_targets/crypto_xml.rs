@@ -3,21 +3,32 @@
 
 use libfuzzer_sys::fuzz_target;
 use multiend_crypto::{
-    omemo2::{Bundle, DeviceList, EncryptedMessage},
+    bundle::Bundle,
+    generation::{Legacy, Omemo2},
+    legacy, omemo2,
+    protocol::{EncryptedElement, Protocol},
     sce::Envelope,
 };
 
 fuzz_target!(|text: &str| {
-    if let Ok(message) = EncryptedMessage::from_xml(text) {
-        assert_eq!(EncryptedMessage::from_xml(&message.to_xml()).unwrap(), message);
+    both::<Omemo2>(text);
+    both::<Legacy>(text);
+    if let Ok(list) = omemo2::DeviceList::from_xml(text) {
+        assert_eq!(omemo2::DeviceList::from_xml(&list.to_xml()).unwrap(), list);
     }
-    if let Ok(bundle) = Bundle::from_xml(text) {
-        assert_eq!(Bundle::from_xml(&bundle.to_xml()).unwrap(), bundle);
-    }
-    if let Ok(list) = DeviceList::from_xml(text) {
-        assert_eq!(DeviceList::from_xml(&list.to_xml()).unwrap(), list);
+    if let Ok(list) = legacy::DeviceList::from_xml(text) {
+        assert_eq!(legacy::DeviceList::from_xml(&list.to_xml()).unwrap(), list);
     }
     if let Ok(envelope) = Envelope::from_xml(text.as_bytes()) {
         let _ = (envelope.body(), envelope.content_element(), envelope.check("a", "b", true));
     }
 });
+
+fn both<P: Protocol>(text: &str) {
+    if let Ok(message) = P::Message::read(text) {
+        assert_eq!(P::Message::read(&message.write()).unwrap(), message);
+    }
+    if let Ok(bundle) = Bundle::<P>::from_xml(text) {
+        assert_eq!(Bundle::<P>::from_xml(&bundle.to_xml()).unwrap(), bundle);
+    }
+}

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Checks the crate against Twomemo, Oldmemo and libsignal-client. What it needs of them it installs below the target
 # directory, which takes the network the first time. Usage: run.sh [ROUNDS]
+#        run.sh --libsignal    only installs libsignal-client, and says where
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
@@ -8,19 +9,27 @@ target=${CARGO_TARGET_DIR:-$root/target}
 rounds=${1:-4}
 mkdir -p "$target"
 target=$(cd "$target" && pwd)
-"$root/scripts/install-needs" cc python3 python3-venv nodejs
 
+npm=$target/interop-npm
+libsignal() {
+    "$root/scripts/install-needs" nodejs
+    NODE_PATH=$npm/node_modules node -e 'require("@signalapp/libsignal-client")' 2>/dev/null && return
+    mkdir -p "$npm"
+    cp "$here/package.json" "$npm/"
+    # The package is prebuilt: its install script would only look whether it is.
+    (cd "$npm" && npm install --silent --no-fund --no-audit --no-package-lock --ignore-scripts) >&2
+}
+libsignal
+if [ "$rounds" = --libsignal ]; then
+    echo "$npm/node_modules"
+    exit 0
+fi
+
+"$root/scripts/install-needs" cc python3 python3-venv
 venv=$target/interop-venv
 if ! "$venv/bin/python" -c 'import twomemo.etree, oldmemo.etree' 2>/dev/null; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
-fi
-npm=$target/interop-npm
-if ! NODE_PATH=$npm/node_modules node -e 'require("@signalapp/libsignal-client")' 2>/dev/null; then
-    mkdir -p "$npm"
-    cp "$here/package.json" "$npm/"
-    # The package is prebuilt: its install script would only look whether it is.
-    (cd "$npm" && npm install --silent --no-fund --no-audit --no-package-lock --ignore-scripts)
 fi
 
 cargo build --quiet --locked --manifest-path "$root/crypto/Cargo.toml" --examples --target-dir "$target"
