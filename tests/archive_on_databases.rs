@@ -116,7 +116,7 @@ impl World {
                 sender: &from.to_bare(),
                 recipient: &to.to_bare(),
                 stanza_id: message.id.as_deref(),
-                body: &message.body,
+                content: &message.body,
             };
             Copy {
                 archive_id: self.ids.id(&named).unwrap(),

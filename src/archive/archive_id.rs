@@ -43,8 +43,8 @@ pub struct Named<'a> {
     pub recipient: &'a BareJid,
     /// The id that the sender gave the stanza. Without one, nothing says that two equal messages are one.
     pub stanza_id: Option<&'a str>,
-    /// The body bytes.
-    pub body: &'a [u8],
+    /// What it says, in a form that does not depend on how a server happened to write it ([`crate::stanza::meaning`]).
+    pub content: &'a [u8],
 }
 
 impl ArchiveIds {
@@ -70,7 +70,7 @@ impl ArchiveIds {
             named.sender.as_str().as_bytes(),
             named.recipient.as_str().as_bytes(),
             stanza_id.as_bytes(),
-            named.body,
+            named.content,
         ];
         for field in fields {
             // With its length before it, no field can pass for a part of another.
@@ -96,7 +96,7 @@ mod tests {
             sender: &BareJid::new(sender).unwrap(),
             recipient: &BareJid::new(recipient).unwrap(),
             stanza_id,
-            body: body.as_bytes(),
+            content: body.as_bytes(),
         };
         ArchiveIds::new(&[secret; 32]).id(&named).unwrap()
     }

@@ -16,6 +16,7 @@ pub mod hints;
 pub mod incoming;
 pub mod jid_escaping;
 pub mod mam;
+pub mod meaning;
 pub mod message;
 pub mod namespace;
 pub mod omemo;

@@ -21,6 +21,7 @@ use crate::link::LONGEST_STANZA;
 use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
+use crate::stanza::meaning::meaning;
 use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
 use crate::stanza::stanza_id::push_stanza_id;
@@ -184,13 +185,14 @@ impl MessageDoor {
     ) -> Result<(ArchivedMessage, AcceptedMessage), StanzaError> {
         let Parties { sender, sender_resource, recipient } = parties;
         let at = self.services.clock.now();
+        let content = meaning(&incoming.element, &["from", "to"]);
         let id = |owner| {
             let named = Named {
                 owner,
                 sender: sender.jid(),
                 recipient: recipient.jid(),
                 stanza_id: message.id.as_deref(),
-                body: &message.body,
+                content: content.as_bytes(),
             };
             self.services
                 .ids
