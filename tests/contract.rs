@@ -68,7 +68,6 @@ on_both_databases! {
         a_device_that_the_session_never_saw_stays,
         a_device_that_the_session_saw_is_removed,
         publishing_does_not_count_as_seeing_what_was_kept,
-        an_event_counts_as_seeing,
         only_the_owner_s_sessions_see,
         a_list_that_would_grow_too_long_is_not_stored,
         a_deleted_list_is_gone_and_unseen,

@@ -166,9 +166,6 @@ pub trait DirectoryStore: Send + Sync {
         now: Timestamp,
     ) -> Result<ListPublished, StoreError>;
 
-    /// Records that sessions of the owner have been sent the list in force (an event), as reading it would.
-    async fn list_seen_by(&self, owner: &Owner, protocol: Protocol, sessions: &[SessionJid]) -> Result<(), StoreError>;
-
     /// Removes the device list, and what was seen of it. `false` if there was none.
     async fn delete_device_list(&self, owner: &Owner, protocol: Protocol) -> Result<bool, StoreError>;
 

@@ -23,7 +23,7 @@ pub async fn an_account_is_known_once_registered(database: Database) {
         assert!(store.account_exists(&owner(name)).await.unwrap(), "{name}");
     }
     assert!(!store.subscribe(&owner("s"), OMEMO2, NodeKind::Bundles, &jid("a@b/c"), 9).await.unwrap());
-    store.list_seen_by(&owner("s"), OMEMO2, &[session("x")]).await.unwrap();
+    store.device_list(&owner("s"), OMEMO2, Some(&session("x"))).await.unwrap();
     assert!(!store.account_exists(&owner("s")).await.unwrap());
 }
 

@@ -232,11 +232,7 @@ impl MessageDoor {
             let to_recipient = recipient.jid().clone().into();
             copies.push(copy(sender, sent_id, Direction::Sent, to_recipient, sender_resource.clone()));
             if sender != recipient {
-                let from = match sender_resource {
-                    Some(_) => incoming.from.clone(),
-                    None => sender.jid().clone().into(),
-                };
-                copies.push(copy(recipient, received_id, Direction::Received, from, None));
+                copies.push(copy(recipient, received_id, Direction::Received, incoming.from.clone(), None));
             }
         }
         // Without copies nothing is stored; the message keeps its place behind those before it.

@@ -72,19 +72,6 @@ impl DirectoryStore for SqliteStore {
         .await
     }
 
-    async fn list_seen_by(&self, owner: &Owner, protocol: Protocol, sessions: &[SessionJid]) -> Result<(), StoreError> {
-        let resources: &[&str] = &sessions.iter().map(SessionJid::resource).collect::<Vec<_>>();
-        self.transaction("list-seen", |mut db| async move {
-            let Some(account) = account::find(&mut db, owner).await? else { return db.abandon(()).await };
-            let Some(list) = device_list::in_force(&mut db, account, protocol).await? else {
-                return db.abandon(()).await;
-            };
-            device_list::record_seen(&mut db, account, protocol, resources, &list).await?;
-            db.commit(()).await
-        })
-        .await
-    }
-
     async fn delete_device_list(&self, owner: &Owner, protocol: Protocol) -> Result<bool, StoreError> {
         self.transaction("delete-list", |mut db| async move {
             let Some(account) = account::find(&mut db, owner).await? else { return db.abandon(false).await };
