@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 
-use super::{NodeKind, StoreError};
+use super::{NodeKind, Notice, NoticeKind, StoreError};
 use crate::model::{
-    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, Prekey, PrekeyId, SignedPrekey, StoredCopy, Timestamp,
+    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, Owner, Prekey, PrekeyId, Protocol, SignedPrekey,
+    StoredCopy, Timestamp,
 };
 
 /// A device's id.
@@ -52,6 +53,42 @@ pub(super) fn direction_code(direction: Direction) -> i16 {
     match direction {
         Direction::Sent => 1,
         Direction::Received => 2,
+    }
+}
+
+/// The number that stands for a kind of notice.
+pub(super) fn notice_code(kind: NoticeKind) -> i16 {
+    match kind {
+        NoticeKind::ListChanged => 1,
+        NoticeKind::LowStock => 2,
+        NoticeKind::Quarantined => 3,
+        NoticeKind::Removed => 4,
+        NoticeKind::Restored => 5,
+    }
+}
+
+/// A row of `notice`, with the account's JID.
+#[derive(sqlx::FromRow)]
+pub(super) struct NoticeRow {
+    jid: String,
+    pub(super) account: i64,
+    pub(super) protocol: i16,
+    pub(super) kind: i16,
+    pub(super) device: i32,
+    at: i64,
+}
+
+impl NoticeRow {
+    /// The notice.
+    pub(super) fn into_notice(self) -> Result<Notice, StoreError> {
+        let kind = NoticeKind::ALL.into_iter().find(|kind| notice_code(*kind) == self.kind);
+        Ok(Notice {
+            owner: Owner::parse(&self.jid).map_err(|_| StoreError::Corrupt("owner"))?,
+            protocol: Protocol::from_code(self.protocol).ok_or(StoreError::Corrupt("protocol"))?,
+            device: if self.device == 0 { None } else { Some(device(self.device)?) },
+            kind: kind.ok_or(StoreError::Corrupt("kind of notice"))?,
+            at: Timestamp::from_micros(self.at),
+        })
     }
 }
 
