@@ -25,6 +25,7 @@ mod contract {
     pub mod device_lists;
     pub mod directory_model;
     pub mod expiry;
+    pub mod notices;
     pub mod paging;
     pub mod paging_model;
     mod plans;
@@ -108,6 +109,11 @@ on_both_databases! {
         an_account_is_known_once_registered,
         a_session_is_every_device_it_was_seen_to_be,
         subscriptions_are_kept_up_to_the_limit,
+    }
+    notices {
+        a_notice_waits_until_it_is_settled,
+        a_notice_that_is_renewed_while_it_is_sent_is_sent_again,
+        two_instances_never_take_the_same_notice,
     }
     append {
         copies_come_back_as_they_went_in,

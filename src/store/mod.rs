@@ -12,6 +12,7 @@ mod directory;
 mod error;
 mod list_merge;
 mod metrics;
+mod notice;
 mod paging;
 pub mod postgres;
 mod schema;
@@ -26,9 +27,10 @@ pub use directory::{
 };
 pub use error::StoreError;
 pub use metrics::StoreMetrics;
+pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore {
+pub trait Store: DirectoryStore + ArchiveStore + NoticeStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }

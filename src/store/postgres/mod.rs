@@ -11,6 +11,8 @@ mod bundle;
 mod claim;
 mod device_list;
 mod directory;
+mod history;
+mod notice;
 mod page;
 mod purge;
 mod session;

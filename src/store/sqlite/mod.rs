@@ -12,6 +12,8 @@ mod claim;
 mod device_list;
 mod directory;
 mod file;
+mod history;
+mod notice;
 mod page;
 mod purge;
 mod session;
