@@ -1,0 +1,14 @@
+-- What devices and subscribers are to be told outside of an answer: written with the change that it tells of, deleted once
+-- it has been sent.
+CREATE TABLE notice (
+    account      bigint NOT NULL,
+    protocol     smallint NOT NULL,
+    kind         smallint NOT NULL,
+    -- 0: it is about the list, not about one device.
+    device       integer NOT NULL,
+    at           bigint NOT NULL,
+    -- Until then it is some instance's to send; what has not been settled by then is taken again.
+    leased_until bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (account, protocol, kind, device)
+);
+CREATE INDEX notice_due ON notice (leased_until, at);
