@@ -6,6 +6,7 @@
 
 mod bundle;
 mod device_list;
+mod history;
 mod metrics;
 mod session;
 mod subscription;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use bundle::BundleItem;
 pub use device_list::ListChange;
+pub use history::HistoryPage;
 pub use metrics::DirectoryMetrics;
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
@@ -49,6 +51,9 @@ pub enum DirectoryError {
     /// The node has as many subscribers as it may have.
     #[error("this node has as many subscribers as it may have")]
     TooManySubscribers,
+    /// The head that the requester knows was never that of this history.
+    #[error("what you know of this history is not a part of it")]
+    NotOnChain,
     /// One account has subscribed as many of its sessions as it may.
     #[error("too many of your sessions are subscribed; subscribe your bare JID instead")]
     TooManySessions,

@@ -10,6 +10,8 @@ mod archive_id_secret;
 mod columns;
 mod directory;
 mod error;
+mod history;
+mod history_rows;
 mod list_merge;
 mod metrics;
 mod notice;
@@ -26,11 +28,12 @@ pub use directory::{
     BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
 };
 pub use error::StoreError;
+pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore {
+pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + HistoryStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }
