@@ -207,7 +207,8 @@ mod tests {
         store::migrate(&url).await.unwrap();
         let store = store::open(&url, 1).await.unwrap();
         let registry = Registry::new();
-        let settings = Settings { max_devices: 1, repeat_window: Duration::ZERO, max_subscriptions: 1 };
+        let settings =
+            Settings { max_devices: 1, claims: store::ClaimRules::default(), domains: [].into(), max_subscriptions: 1 };
         let metrics = DirectoryMetrics::register(&registry).unwrap();
         let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
         let metrics = ArchiveMetrics::register(&registry).unwrap();
