@@ -147,27 +147,44 @@ impl Directory {
         protocol: Protocol,
         device: DeviceId,
     ) -> Result<Option<BundleItem>, DirectoryError> {
+        let outcome = self.claim_outcome(owner, requester, protocol, device, false).await?;
+        Ok(match outcome {
+            ClaimOutcome::Handed { identity_key, signed_prekey, prekey, item_id, .. } => {
+                Some(BundleItem::WithPrekey { device, item_id, identity_key, signed_prekey, prekey })
+            }
+            ClaimOutcome::NoBundle | ClaimOutcome::NoPrekey => None,
+        })
+    }
+
+    /// One claim, counted and logged.
+    pub(super) async fn claim_outcome(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+        device: DeviceId,
+        strict: bool,
+    ) -> Result<ClaimOutcome, DirectoryError> {
         let claim = Claim {
             owner: owner.clone(),
             protocol,
             device,
             requester: requester.clone(),
             repeat_window: self.settings.repeat_window,
-            strict: false,
+            strict,
         };
         let outcome = self.store.claim(&claim, self.clock.now()).await?;
         self.metrics.claim(protocol, &outcome);
-        match outcome {
-            ClaimOutcome::Handed { identity_key, signed_prekey, prekey, item_id, kind } => {
+        match &outcome {
+            ClaimOutcome::Handed { kind, .. } => {
                 tracing::debug!(protocol = protocol.name(), kind = kind.name(), "prekey handed out");
-                Ok(Some(BundleItem::WithPrekey { device, item_id, identity_key, signed_prekey, prekey }))
             }
-            ClaimOutcome::NoBundle => Ok(None),
+            ClaimOutcome::NoBundle => {}
             ClaimOutcome::NoPrekey => {
                 tracing::warn!(%owner, protocol = protocol.name(), %device, "a device has no prekey left to give");
-                Ok(None)
             }
         }
+        Ok(outcome)
     }
 
     /// Removes the bundles of the devices named. Those that had none count as not found only if none had one.

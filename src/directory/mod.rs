@@ -4,18 +4,25 @@
 //! Knows no XML and no SQL. What must be atomic is asked of the store as one operation; this layer never reads, decides and
 //! writes in separate steps.
 
+mod batch_claim;
 mod bundle;
+mod device;
 mod device_list;
+pub mod digest;
 mod metrics;
+mod node;
 mod session;
 mod subscription;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use batch_claim::{Claimed, OwnerClaimed, Wanted};
 pub use bundle::BundleItem;
+pub use device::Published;
 pub use device_list::ListChange;
 pub use metrics::DirectoryMetrics;
+pub use node::Contents;
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
 use crate::store::{SharedStore, StoreError};

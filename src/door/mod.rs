@@ -7,5 +7,7 @@ pub mod alias;
 mod archive;
 mod directory;
 pub mod dispatch;
+mod extension;
+mod node;
 pub mod request;
 pub mod service;

@@ -8,6 +8,7 @@ mod append_plan;
 mod archive;
 mod archive_id_secret;
 mod columns;
+mod device;
 mod directory;
 mod error;
 mod list_merge;
@@ -22,6 +23,7 @@ mod transaction;
 use std::sync::Arc;
 
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
+pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
 pub use directory::{
     BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
 };
@@ -30,7 +32,7 @@ pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore {
+pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + DeviceStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }

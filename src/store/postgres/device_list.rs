@@ -99,7 +99,8 @@ pub(super) async fn publish(
     Ok(ListPublished::Accepted { list, changed })
 }
 
-async fn replace(
+/// Puts a list in force.
+pub(super) async fn replace(
     connection: &mut PgConnection,
     account: i64,
     protocol: Protocol,
