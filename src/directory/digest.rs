@@ -103,11 +103,11 @@ mod tests {
         assert_eq!(hex::encode(of_bundle(&bundle(&[2, 1]), device, Protocol::Omemo2)), BUNDLE);
         let labelled = Device { id: device, label: Some("phone".to_owned()), label_signature: None };
         let list = DeviceList::new(vec![labelled, Device::unlabelled(DeviceId::new(1).unwrap())]).unwrap();
-        assert_eq!(hex::encode(of_list(&list, Protocol::Legacy)), LIST);
+        assert_eq!(hex::encode(of_list(&list, Protocol::Omemo2)), LIST);
     }
 
     const BUNDLE: &str = "6ebdb3e915094e9a85c64cbe0196d01dfe11a8cad7107636129e99a1fb747655";
-    const LIST: &str = "ffccb1db771deb94d3088c7622afcc6ca48cb40243a0095a83f6b4c4a9b083de";
+    const LIST: &str = "4a546ce8e02972afc4598fa9a8630b0b897a901f24d0a80118258ba43a419e91";
 
     #[test]
     fn what_differs_has_another_digest() {

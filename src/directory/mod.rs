@@ -11,6 +11,7 @@ mod device_list;
 pub mod digest;
 mod metrics;
 mod node;
+mod notice;
 mod session;
 mod subscription;
 
@@ -23,6 +24,7 @@ pub use device::Published;
 pub use device_list::ListChange;
 pub use metrics::DirectoryMetrics;
 pub use node::Contents;
+pub use notice::{Due, Told};
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
 use crate::store::{SharedStore, StoreError};

@@ -4,7 +4,7 @@ use super::directory::{events, stanza_error};
 use super::request::Request;
 use super::service::{Addressing, Answer};
 use crate::directory::{Claimed, Directory, ListChange, OwnerClaimed, Wanted, digest};
-use crate::model::{DeviceId, Owner, Protocol, Requester};
+use crate::model::{Owner, Protocol, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::extension::{self, Device, check, claim, device, stock};
 use crate::stanza::pubsub::{self, Item, Node};
@@ -75,9 +75,7 @@ fn no_account() -> StanzaError {
     StanzaError::new(Condition::ItemNotFound, "no such account")
 }
 
-type Devices = Vec<(DeviceId, Result<claim::Handed, StanzaError>)>;
-
-fn devices(claimed: OwnerClaimed) -> Result<Devices, StanzaError> {
+fn devices(claimed: OwnerClaimed) -> Result<claim::Devices, StanzaError> {
     match claimed {
         OwnerClaimed::Devices(devices) => Ok(devices.into_iter().map(|(id, claimed)| (id, handed(claimed))).collect()),
         OwnerClaimed::NoList => Err(StanzaError::new(Condition::ItemNotFound, "this account has no device list")),

@@ -9,5 +9,6 @@ mod directory;
 pub mod dispatch;
 mod extension;
 mod node;
+pub mod notice;
 pub mod request;
 pub mod service;

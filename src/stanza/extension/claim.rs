@@ -105,8 +105,11 @@ pub struct Answer {
     /// The account as it was named.
     pub jid: Option<BareJid>,
     /// Its devices in the order asked; or nothing could be claimed of the account.
-    pub devices: Result<Vec<(DeviceId, Result<Handed, StanzaError>)>, StanzaError>,
+    pub devices: Result<Devices, StanzaError>,
 }
+
+/// Devices, each with its keys or with the reason why there are none.
+pub type Devices = Vec<(DeviceId, Result<Handed, StanzaError>)>;
 
 /// `<claim/>`: the answer, account by account.
 pub fn result(protocol: Protocol, answers: &[Answer]) -> String {
