@@ -7,11 +7,13 @@
 mod address;
 mod bundle;
 mod device;
+mod history;
 mod message;
 mod timestamp;
 
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
+pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, StoredCopy};
 pub use timestamp::{Clock, SystemClock, Timestamp};

@@ -25,7 +25,7 @@ async fn add(
     device_list::record_seen(connection, account, protocol, &[resource], &seen_with(&seen, device.id)).await?;
     let changed = before.as_ref() != Some(&list);
     if changed {
-        device_list::replace(connection, account, protocol, &list, now).await?;
+        device_list::write_list(connection, account, protocol, Some(&list), now).await?;
     }
     Ok(ListPublished::Accepted { list, changed })
 }
@@ -42,7 +42,7 @@ async fn remove(
     let was_listed = before.as_ref().is_some_and(|list| list.contains(device));
     let list = before.map(|list| without_device(&list, device));
     if let (true, Some(list)) = (was_listed, &list) {
-        device_list::replace(connection, account, protocol, list, now).await?;
+        device_list::write_list(connection, account, protocol, Some(list), now).await?;
     }
     let seen = device_list::seen(connection, account, protocol, resource).await?;
     if seen.contains(&device) {

@@ -13,6 +13,7 @@ mod device;
 mod device_list;
 mod directory;
 mod file;
+mod history;
 mod notice;
 mod page;
 mod purge;
