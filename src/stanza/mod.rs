@@ -11,6 +11,7 @@ pub mod device_list;
 pub mod disco;
 pub mod ephemeral;
 pub mod error;
+pub mod extension;
 pub mod forwarded;
 pub mod hints;
 pub mod history;

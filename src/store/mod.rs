@@ -9,6 +9,7 @@ mod archive;
 mod archive_id_secret;
 mod claims;
 mod columns;
+mod device;
 mod directory;
 mod error;
 mod history;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
 pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
+pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
 pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
 pub use error::StoreError;
 pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
@@ -33,7 +35,7 @@ pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ClaimStore + ArchiveStore + NoticeStore + HistoryStore {
+pub trait Store: DirectoryStore + ClaimStore + DeviceStore + ArchiveStore + NoticeStore + HistoryStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }
