@@ -213,6 +213,69 @@ async fn archive_1_a_message_sent_again_is_stored_once() {
 }
 
 #[tokio::test]
+async fn archive_3_preferences_decide_on_the_owner_s_own_copy() {
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
+    let empty = bob.request("get", Some(BOB), &format!("<prefs xmlns='{MAM}'/>")).await;
+    let prefs = empty.get_child("prefs", MAM).unwrap();
+    assert_eq!((prefs.attr("default"), prefs.children().count()), (Some("always"), 2));
+    let never = format!("<prefs xmlns='{MAM}' default='always'><never><jid>alice@example.org</jid></never></prefs>");
+    let set = bob.request("set", Some(BOB), &never).await;
+    let listed: Vec<String> = set.get_child("prefs", MAM).unwrap().children().map(Element::text).collect();
+    assert_eq!(listed, ["".to_owned(), ALICE.to_owned()], "in the address that the client writes to");
+
+    let sent = send(&mut alice, BOB, "m1", "<body>not for bob's archive</body>").await;
+    let relayed = bob.wait_for("the message", |stanza| stanza.attr("id") == Some("m1")).await;
+    assert!(relayed.get_child("stanza-id", "urn:xmpp:sid:0").is_none(), "no archive id where nothing is archived");
+    assert_eq!(query(&mut alice, ALICE, "").await.results[0].0, sent);
+    assert!(query(&mut bob, BOB, "").await.results.is_empty());
+
+    // An acknowledgement without the id of a copy that the sender did not want.
+    bob.send_raw(&format!("<message to='{ALICE}' id='m2'><body>b</body><request xmlns='urn:multiend:0'/></message>"))
+        .await;
+    let told =
+        bob.wait_for("the acknowledgement", |stanza| stanza.get_child("archived", "urn:multiend:0").is_some()).await;
+    assert_eq!(told.get_child("archived", "urn:multiend:0").unwrap().children().count(), 0);
+    assert_eq!(query(&mut alice, ALICE, "").await.ids(), ["m1", "m2"]);
+
+    let roster = bob.request("set", Some(BOB), &format!("<prefs xmlns='{MAM}' default='roster'/>")).await;
+    assert_eq!(error_condition(&roster), Some("feature-not-implemented"));
+    for kind in ["get", "set"] {
+        let foreign = alice.request(kind, Some(BOB), &never).await;
+        assert_eq!(error_condition(&foreign), Some("forbidden"));
+    }
+}
+
+#[tokio::test]
+async fn archive_3_a_retracted_message_leaves_a_tombstone_for_both() {
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
+    const RETRACT: &str = "urn:xmpp:message-retract:1";
+    let wrong = send(&mut alice, BOB, "wrong-1", "<body>Have not saints lips?</body>").await;
+    send(&mut bob, ALICE, "wrong-1", "<body>the same id by another author</body>").await;
+    // Only the author takes a message back: bob's retraction names his own, not alice's.
+    send(&mut alice, BOB, "kept-1", "<body>kept</body>").await;
+    send(&mut bob, ALICE, "r0", &format!("<retract id='kept-1' xmlns='{RETRACT}'/><body>/me retracts</body>")).await;
+    send(&mut alice, BOB, "r1", &format!("<retract id='wrong-1' xmlns='{RETRACT}'/><body>/me retracts</body>")).await;
+    for (client, archive) in [(&mut alice, ALICE), (&mut bob, BOB)] {
+        let page = query(client, archive, "").await;
+        assert_eq!(page.ids(), ["wrong-1", "wrong-1", "kept-1", "r0", "r1"], "the retraction itself is kept");
+        let tombstone = &page.results[0].1;
+        let children: Vec<_> = tombstone.children().collect();
+        assert_eq!(children.len(), 1, "{}", String::from(tombstone));
+        assert!(children[0].is("retracted", RETRACT));
+        assert_eq!(children[0].attr("id"), Some("r1"));
+        assert!(children[0].attr("stamp").is_some());
+        for untouched in [&page.results[1].1, &page.results[2].1] {
+            assert!(untouched.children().any(|child| child.name() == "body"));
+        }
+    }
+    let by_id = query(&mut alice, ALICE, &form(&[("ids", &wrong)])).await;
+    assert_eq!(by_id.results.len(), 1, "its id stays a place in the archive");
+    let disco = alice.request("get", Some(ALICE), "<query xmlns='http://jabber.org/protocol/disco#info'/>").await;
+    let disco = String::from(&disco);
+    assert!(disco.contains("urn:xmpp:message-retract:1#tombstone"), "{disco}");
+}
+
+#[tokio::test]
 async fn archive_4_a_view_is_trimmed_to_the_device_that_published_from_this_session() {
     let Setup { mut alice, mut bob, multiend, prosody } = setup("").await;
     let key = "A".repeat(132);

@@ -66,6 +66,7 @@ pub struct ArchiveMetrics {
 
 const STORED: &str = "stored";
 const DUPLICATE: &str = "duplicate";
+const UNWANTED: &str = "unwanted";
 const REJECTED: &str = "rejected";
 
 impl ArchiveMetrics {
@@ -155,7 +156,7 @@ impl ArchiveMetrics {
 
     fn start_at_zero(&self) {
         for class in Class::ALL {
-            for result in [STORED, DUPLICATE, REJECTED] {
+            for result in [STORED, DUPLICATE, UNWANTED, REJECTED] {
                 self.copies.with_label_values(&[class.name(), result]);
             }
         }
@@ -183,6 +184,7 @@ impl ArchiveMetrics {
             let result = match copy {
                 Appended::Stored(_) => STORED,
                 Appended::Duplicate => DUPLICATE,
+                Appended::Unwanted => UNWANTED,
             };
             self.copies.with_label_values(&[class.name(), result]).inc();
         }

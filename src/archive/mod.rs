@@ -9,6 +9,7 @@ pub mod archive_id;
 pub mod classify;
 pub mod ingest;
 pub mod metrics;
+mod preferences;
 pub mod query;
 pub mod retention;
 pub mod view;

@@ -111,10 +111,10 @@ pub struct Answer {
 /// The reading side of all archives.
 #[derive(Clone)]
 pub struct Archive {
-    store: SharedStore,
+    pub(super) store: SharedStore,
     limits: PageLimits,
-    clock: Arc<dyn Clock>,
-    metrics: ArchiveMetrics,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: ArchiveMetrics,
 }
 
 impl Archive {
@@ -236,7 +236,7 @@ impl Archive {
     }
 }
 
-fn admit(owner: &Owner, requester: &Requester) -> Result<(), QueryError> {
+pub(super) fn admit(owner: &Owner, requester: &Requester) -> Result<(), QueryError> {
     if requester.is(owner) { Ok(()) } else { Err(QueryError::Forbidden) }
 }
 

@@ -1,9 +1,9 @@
 //! Service discovery (XEP-0030): what the component says of itself and of each alias.
 
-use super::mam;
 use super::namespace::{DISCO_INFO, DISCO_ITEMS, MULTIEND, PING, PUBSUB, VERSION};
 use super::pubsub::Node;
 use super::tree::push_attribute;
+use super::{mam, retraction};
 
 /// The features of XEP-0060 that are offered.
 const PUBSUB_FEATURES: [&str; 11] = [
@@ -46,7 +46,7 @@ pub fn info(subject: Subject) -> String {
         Subject::Account => identity("account", "registered", None),
     }
     identity("pubsub", "pep", None);
-    let general = [DISCO_INFO, DISCO_ITEMS, PING, VERSION, PUBSUB, MULTIEND];
+    let general = [DISCO_INFO, DISCO_ITEMS, PING, VERSION, PUBSUB, MULTIEND, retraction::NS, retraction::TOMBSTONE];
     for feature in general.into_iter().chain(mam::FEATURES) {
         out.push_str("<feature");
         push_attribute(&mut out, "var", feature);

@@ -1,12 +1,15 @@
 //! From columns to the words of the design. A value that no version of this program writes is [`StoreError::Corrupt`].
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 
+use super::append_plan::ArchiveEnd;
 use super::{NodeKind, Notice, NoticeKind, StoreError};
 use crate::model::{
-    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, Owner, Prekey, PrekeyId, Protocol, SignedPrekey,
-    StoredCopy, Timestamp,
+    ArchiveDefault, ArchiveId, ArchivePreferences, Class, Device, DeviceId, DeviceList, Direction, Owner, Prekey,
+    PrekeyId, Protocol, SignedPrekey, StoredCopy, Timestamp,
 };
 
 /// A device's id.
@@ -129,6 +132,40 @@ impl BundleKeys {
         let id = u32::try_from(self.signed_prekey_id).map_err(|_| StoreError::Corrupt("signed prekey id"))?;
         let signed = SignedPrekey { id, key: self.signed_prekey, signature: self.signed_prekey_signature };
         Ok((self.identity_key, signed, self.item_id))
+    }
+}
+
+/// Preferences: the default, and JIDs with whether messages with them are kept.
+pub(super) fn preferences(default: i16, listed: Vec<(String, bool)>) -> Result<ArchivePreferences, StoreError> {
+    let default = ArchiveDefault::from_code(default).ok_or(StoreError::Corrupt("archive default"))?;
+    let (mut always, mut never) = (BTreeSet::new(), BTreeSet::new());
+    for (text, keep) in listed {
+        if keep { &mut always } else { &mut never }.insert(jid(&text)?);
+    }
+    ArchivePreferences::new(default, always, never).map_err(|_| StoreError::Corrupt("archive preferences"))
+}
+
+/// What an append needs of an account.
+#[derive(sqlx::FromRow)]
+pub(super) struct EndRow {
+    jid: String,
+    id: i64,
+    next_sequence: i64,
+    last_at: Option<i64>,
+    archive_default: Option<i16>,
+}
+
+impl EndRow {
+    /// The owner, and where its archive ends.
+    pub(super) fn into_end(self) -> Result<(String, ArchiveEnd), StoreError> {
+        let default = |code| ArchiveDefault::from_code(code).ok_or(StoreError::Corrupt("archive default"));
+        let end = ArchiveEnd {
+            account: self.id,
+            next_sequence: self.next_sequence,
+            last_at: self.last_at,
+            default: self.archive_default.map(default).transpose()?,
+        };
+        Ok((self.jid, end))
     }
 }
 

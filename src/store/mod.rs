@@ -1,4 +1,4 @@
-//! Durable state: two traits, each implemented on PostgreSQL and on SQLite, held to one contract test suite
+//! Durable state: one trait for each group of operations, each implemented on PostgreSQL and on SQLite, held to one contract test suite
 //! (`tests/contract.rs`).
 //!
 //! All SQL of the server lives below this module. Every operation that touches more than one row is one transaction;
@@ -15,6 +15,7 @@ mod metrics;
 mod notice;
 mod paging;
 pub mod postgres;
+mod preferences;
 mod schema;
 pub mod sqlite;
 mod transaction;
@@ -28,9 +29,10 @@ pub use directory::{
 pub use error::StoreError;
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
+pub use preferences::PreferencesStore;
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore {
+pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + PreferencesStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }

@@ -139,5 +139,12 @@ pub fn copy(archive_id: impl ToString, peer: &str) -> Copy {
 
 /// A message with one body for its copies.
 pub fn message(body: &str, sent: Timestamp, copies: Vec<Copy>) -> ArchivedMessage {
-    ArchivedMessage { class: Class::Content, at: sent, body: Bytes::from(body.to_owned()), copies }
+    ArchivedMessage {
+        class: Class::Content,
+        at: sent,
+        body: Bytes::from(body.to_owned()),
+        origin: None,
+        retracts: None,
+        copies,
+    }
 }

@@ -2,8 +2,8 @@
 
 use jid::Jid;
 
-use super::{NS, field};
-use crate::model::{ArchiveId, Timestamp};
+use super::{NS, field, read_preferences};
+use crate::model::{ArchiveId, ArchivePreferences, Timestamp};
 use crate::stanza::data_form::{self, Field, FormError};
 use crate::stanza::rsm;
 use crate::stanza::tree::Element;
@@ -47,6 +47,10 @@ pub enum Request {
     Form,
     /// For the ends of the archive (§5).
     Metadata,
+    /// For what the owner wants archived (XEP-0441).
+    Preferences,
+    /// To archive by these preferences from now on (XEP-0441), their JIDs as the client writes them.
+    SetPreferences(ArchivePreferences),
 }
 
 impl Request {
@@ -55,16 +59,17 @@ impl Request {
         match payload.name() {
             "query" if payload.namespace() == NS => Ok(Self::Form),
             "metadata" if payload.namespace() == NS => Ok(Self::Metadata),
+            "prefs" if payload.namespace() == NS => Ok(Self::Preferences),
             _ => Err(RequestError::NotImplemented("an archive does not know this request".to_owned())),
         }
     }
 
     /// Reads the payload of an IQ of type `set`.
     pub fn from_set(payload: &Element<'_>) -> Result<Self, RequestError> {
-        if payload.is("query", NS) {
-            Query::parse(payload).map(|query| Self::Query(Box::new(query)))
-        } else {
-            Err(RequestError::NotImplemented("an archive does not know this request".to_owned()))
+        match payload.name() {
+            "query" if payload.namespace() == NS => Query::parse(payload).map(|query| Self::Query(Box::new(query))),
+            "prefs" if payload.namespace() == NS => read_preferences(payload).map(Self::SetPreferences),
+            _ => Err(RequestError::NotImplemented("an archive does not know this request".to_owned())),
         }
     }
 }

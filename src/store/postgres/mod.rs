@@ -13,6 +13,7 @@ mod device_list;
 mod directory;
 mod notice;
 mod page;
+mod preferences;
 mod purge;
 mod session;
 mod subscription;

@@ -14,6 +14,7 @@ mod directory;
 mod file;
 mod notice;
 mod page;
+mod preferences;
 mod purge;
 mod session;
 mod subscription;
