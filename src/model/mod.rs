@@ -7,6 +7,7 @@
 mod address;
 mod bundle;
 mod device;
+mod history;
 mod message;
 mod preferences;
 mod timestamp;
@@ -14,6 +15,7 @@ mod timestamp;
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
+pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, Origin, Retraction, StoredCopy};
 pub use preferences::{ArchiveDefault, ArchivePreferences, MAX_PREFERENCE_JIDS, PreferencesError};
 pub use timestamp::{Clock, SystemClock, Timestamp};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jid::{BareJid, Jid};
 
-use super::{Appended, StoreError};
+use super::{Appended, StoreError, preferences};
 use crate::model::{ArchiveDefault, ArchivedMessage, Class, Copy, Origin, Retraction};
 
 /// Where an archive ends before the batch, and after the plan.
@@ -25,6 +25,29 @@ impl ArchiveEnd {
     /// Whether the owner has set preferences.
     pub(super) fn has_preferences(&self) -> bool {
         self.default.is_some()
+    }
+}
+
+/// The columns of an account that an append needs.
+#[derive(sqlx::FromRow)]
+pub(super) struct EndRow {
+    jid: String,
+    id: i64,
+    next_sequence: i64,
+    last_at: Option<i64>,
+    archive_default: Option<i16>,
+}
+
+impl EndRow {
+    /// The owner, and where its archive ends.
+    pub(super) fn into_end(self) -> Result<(String, ArchiveEnd), StoreError> {
+        let end = ArchiveEnd {
+            account: self.id,
+            next_sequence: self.next_sequence,
+            last_at: self.last_at,
+            default: self.archive_default.map(preferences::default_from_column).transpose()?,
+        };
+        Ok((self.jid, end))
     }
 }
 

@@ -1,15 +1,12 @@
 //! From columns to the words of the design. A value that no version of this program writes is [`StoreError::Corrupt`].
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 
-use super::append_plan::ArchiveEnd;
 use super::{NodeKind, Notice, NoticeKind, StoreError};
 use crate::model::{
-    ArchiveDefault, ArchiveId, ArchivePreferences, Class, Device, DeviceId, DeviceList, Direction, Owner, Prekey,
-    PrekeyId, Protocol, SignedPrekey, StoredCopy, Timestamp,
+    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, HistoryChange, HistoryHead, Owner, Prekey, PrekeyId,
+    Protocol, SignedPrekey, StoredCopy, Timestamp,
 };
 
 /// A device's id.
@@ -135,37 +132,57 @@ impl BundleKeys {
     }
 }
 
-/// Preferences: the default, and JIDs with whether messages with them are kept.
-pub(super) fn preferences(default: i16, listed: Vec<(String, bool)>) -> Result<ArchivePreferences, StoreError> {
-    let default = ArchiveDefault::from_code(default).ok_or(StoreError::Corrupt("archive default"))?;
-    let (mut always, mut never) = (BTreeSet::new(), BTreeSet::new());
-    for (text, keep) in listed {
-        if keep { &mut always } else { &mut never }.insert(jid(&text)?);
-    }
-    ArchivePreferences::new(default, always, never).map_err(|_| StoreError::Corrupt("archive preferences"))
-}
-
-/// What an append needs of an account.
+/// The end of an account's history, from a left join: without one where there is none yet.
 #[derive(sqlx::FromRow)]
-pub(super) struct EndRow {
+pub(super) struct ChainEnd {
     jid: String,
-    id: i64,
-    next_sequence: i64,
-    last_at: Option<i64>,
-    archive_default: Option<i16>,
+    position: Option<i64>,
+    hash: Option<Vec<u8>>,
+    at: Option<i64>,
 }
 
-impl EndRow {
-    /// The owner, and where its archive ends.
-    pub(super) fn into_end(self) -> Result<(String, ArchiveEnd), StoreError> {
-        let default = |code| ArchiveDefault::from_code(code).ok_or(StoreError::Corrupt("archive default"));
-        let end = ArchiveEnd {
-            account: self.id,
-            next_sequence: self.next_sequence,
-            last_at: self.last_at,
-            default: self.archive_default.map(default).transpose()?,
+impl ChainEnd {
+    /// Whose history, its head, and when that was appended.
+    pub(super) fn into_parts(self) -> Result<(Owner, Option<(HistoryHead, Timestamp)>), StoreError> {
+        let owner = Owner::parse(&self.jid).map_err(|_| StoreError::Corrupt("account"))?;
+        let (Some(position), Some(hash), Some(at)) = (self.position, self.hash, self.at) else {
+            return Ok((owner, None));
         };
-        Ok((self.jid, end))
+        Ok((owner, Some((history_head(position, hash)?, Timestamp::from_micros(at)))))
+    }
+}
+
+/// The head of a history whose newest entry has this place and hash.
+pub(super) fn history_head(position: i64, hash: Vec<u8>) -> Result<HistoryHead, StoreError> {
+    let index = u64::try_from(position).map_err(|_| StoreError::Corrupt("place in a history"))?;
+    let hash = hash.try_into().map_err(|_| StoreError::Corrupt("hash of a history"))?;
+    Ok(HistoryHead { index, hash })
+}
+
+/// The place of an entry in its history.
+pub(super) fn position(index: u64) -> Result<i64, StoreError> {
+    i64::try_from(index).map_err(|_| StoreError::Range("place in a history"))
+}
+
+/// Whose identity key a change is about, as the database keeps it.
+pub(super) fn changed_device(change: &HistoryChange) -> Option<i32> {
+    match change {
+        HistoryChange::Identity { device, .. } => Some(device.to_sql()),
+        HistoryChange::List { .. } | HistoryChange::NoList => None,
+    }
+}
+
+/// The identity key of a device.
+#[derive(sqlx::FromRow)]
+pub(super) struct KnownIdentity {
+    device: i32,
+    identity_key: Vec<u8>,
+}
+
+impl KnownIdentity {
+    /// What a history says of it.
+    pub(super) fn into_change(self) -> Result<HistoryChange, StoreError> {
+        Ok(HistoryChange::Identity { device: device(self.device)?, key: self.identity_key })
     }
 }
 

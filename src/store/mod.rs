@@ -1,5 +1,5 @@
-//! Durable state: one trait for each group of operations, each implemented on PostgreSQL and on SQLite, held to one contract test suite
-//! (`tests/contract.rs`).
+//! Durable state: one trait for each group of operations, each implemented on PostgreSQL and on SQLite, held to one contract
+//! test suite (`tests/contract.rs`).
 //!
 //! All SQL of the server lives below this module. Every operation that touches more than one row is one transaction;
 //! what an operation returns is durable when it returns. Nothing here knows XML.

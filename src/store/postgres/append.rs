@@ -9,10 +9,9 @@ use sqlx::PgConnection;
 
 use super::preferences;
 use crate::model::{ArchivedMessage, Origin};
-use crate::store::append_plan::{ArchiveEnd, Plan, plan};
-use crate::store::columns::{self, EndRow};
+use crate::store::append_plan::{ArchiveEnd, EndRow, Plan, plan};
 use crate::store::transaction::End;
-use crate::store::{Appended, StoreError};
+use crate::store::{Appended, StoreError, columns};
 
 /// Appends a batch, or does nothing and gives `None` if one of the `owners`, who are sorted, is unknown.
 pub(super) async fn append(

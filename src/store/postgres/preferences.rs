@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use super::{PostgresStore, account};
 use crate::model::{ArchivePreferences, ArchivedMessage, Owner, Timestamp};
 use crate::store::append_plan::{ArchiveEnd, Listed};
-use crate::store::{PreferencesStore, StoreError, columns};
+use crate::store::{PreferencesStore, StoreError, preferences};
 
 /// Which JIDs that a batch names stand in its owners' lists. Only owners with preferences are looked up: most have none.
 pub(super) async fn listed(
@@ -49,7 +49,7 @@ async fn read(connection: &mut PgConnection, owner: &Owner) -> Result<ArchivePre
         .bind(account)
         .fetch_all(connection)
         .await?;
-    columns::preferences(default, listed)
+    preferences::from_columns(default, listed)
 }
 
 async fn write(

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::SqliteConnection;
 
 use crate::model::{ArchivedMessage, Clock, Origin, SystemClock};
-use crate::store::append_plan::{ArchiveEnd, NewBody, NewEntry, Plan, owners, plan};
-use crate::store::columns::{self, EndRow};
+use crate::store::append_plan::{ArchiveEnd, EndRow, NewBody, NewEntry, Plan, owners, plan};
 use crate::store::transaction::End;
-use crate::store::{Appended, StoreError};
+use crate::store::{Appended, StoreError, columns};
 
 use super::{account, preferences};
 
