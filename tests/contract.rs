@@ -21,6 +21,7 @@ mod contract {
     pub mod append;
     pub mod bundles;
     pub mod claims;
+    pub mod cursors;
     pub mod database;
     pub mod device_lists;
     pub mod directory_model;
@@ -143,6 +144,11 @@ on_both_databases! {
         a_retracted_message_is_a_tombstone_in_both_archives,
         a_retraction_takes_back_what_came_before_it,
         a_retraction_counts_although_nobody_keeps_it,
+    }
+    cursors {
+        a_cursor_moves_forward_only,
+        listed_devices_without_a_cursor_are_shown,
+        cursors_beyond_the_bound_are_forgotten,
     }
     paging_model {
         paging_behaves_as_a_plain_list,

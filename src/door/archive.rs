@@ -9,10 +9,12 @@ use super::request::Request;
 use super::service::{Addressing, Answer};
 use crate::archive::ingest::IngestHandle;
 use crate::archive::query::{Archive, Item, QueryError};
+use crate::archive::read::ReadError;
 use crate::model::{ArchivePreferences, Owner};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::mam::{self, Query, RequestError};
 use crate::stanza::message::assemble;
+use crate::stanza::read::Read;
 
 /// Tells when everything that was accepted before has been stored.
 #[async_trait]
@@ -62,6 +64,16 @@ pub(super) async fn answer(
             let messages = page.items.iter().map(|item| result(item, &query, &owner, addressing)).collect();
             Ok(Answer { messages, result: fin, ..Answer::default() })
         }
+    }
+}
+
+/// Takes note of how far a device has read.
+pub(super) async fn read(archive: &Archive, request: Request<Read>) -> Result<Answer, StanzaError> {
+    let Request { requester, owner, payload: Read { id, device }, .. } = request;
+    match archive.read_up_to(&owner, &requester, &id, device).await {
+        Ok(()) => Ok(Answer::default()),
+        Err(error @ ReadError::UnknownDevice) => Err(StanzaError::new(Condition::NotAcceptable, error.to_string())),
+        Err(ReadError::Query(error)) => Err(query_error(error)),
     }
 }
 

@@ -13,10 +13,10 @@ use crate::directory::Directory;
 use crate::model::{DeviceList, Owner, Protocol, Requester};
 use crate::stanza::disco::{self, Subject};
 use crate::stanza::error::{Condition, StanzaError};
-use crate::stanza::mam;
-use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, PUBSUB, PUBSUB_OWNER};
+use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, MULTIEND, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::Element;
+use crate::stanza::{mam, read};
 use crate::store::StoreError;
 
 /// What can be asked of an owner's directory or archive.
@@ -26,6 +26,8 @@ pub enum Payload<'e, 'a> {
     Pubsub(pubsub::Request<'e, 'a>),
     /// The archive.
     Archive(mam::Request),
+    /// How far the requester's device has read the archive.
+    Read(read::Read),
     /// What is offered here.
     DiscoInfo,
     /// Which nodes there are.
@@ -41,6 +43,7 @@ impl<'e, 'a> Payload<'e, 'a> {
                 let request = if is_set { mam::Request::from_set(payload) } else { mam::Request::from_get(payload) };
                 request.map(Self::Archive).map_err(archive::request_error)
             }
+            ("read", MULTIEND) if is_set => read::Read::parse(payload).map(Self::Read).map_err(archive::request_error),
             ("query", DISCO_INFO) if !is_set => Ok(Self::DiscoInfo),
             ("query", DISCO_ITEMS) if !is_set => Ok(Self::DiscoItems),
             _ => Err(StanzaError::new(Condition::ServiceUnavailable, "this is not offered here")),
@@ -125,6 +128,9 @@ impl Service {
                     return Err(StanzaError::new(Condition::ResourceConstraint, "the archive is busy; try again"));
                 }
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
+            }
+            Payload::Read(read) => {
+                archive::read(&self.archive, Request { requester, owner, relation, payload: read }).await
             }
             Payload::DiscoInfo => Ok(Answer::result(disco::info(Subject::Account))),
             Payload::DiscoItems => self.nodes(&owner, &requester, addressing).await,

@@ -11,6 +11,7 @@ mod history;
 mod message;
 mod preferences;
 mod timestamp;
+mod view;
 
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
@@ -19,3 +20,4 @@ pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, Origin, Retraction, StoredCopy};
 pub use preferences::{ArchiveDefault, ArchivePreferences, MAX_PREFERENCE_JIDS, PreferencesError};
 pub use timestamp::{Clock, SystemClock, Timestamp};
+pub use view::{ProtocolDevice, Unreadable};

@@ -39,6 +39,10 @@ mod field {
     pub const AFTER_ID: &str = "after-id";
     pub const IDS: &str = "ids";
     pub const INCLUDE_GROUPCHAT: &str = "include-groupchat";
+    /// Ours (docs/protocol.md, "Views"), in the notation of XEP-0068.
+    pub const DEVICE: &str = "{urn:multiend:0}device";
+    /// Ours.
+    pub const VIEW: &str = "{urn:multiend:0}view";
 }
 
 #[cfg(test)]

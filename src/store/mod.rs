@@ -8,6 +8,7 @@ mod append_plan;
 mod archive;
 mod archive_id_secret;
 mod columns;
+mod cursor;
 mod directory;
 mod error;
 mod list_merge;
@@ -23,6 +24,7 @@ mod transaction;
 use std::sync::Arc;
 
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
+pub use cursor::{Cursor, CursorStore};
 pub use directory::{
     BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
 };
@@ -32,7 +34,7 @@ pub use notice::{Notice, NoticeKind, NoticeStore};
 pub use preferences::PreferencesStore;
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + PreferencesStore {
+pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + PreferencesStore + CursorStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }
