@@ -7,7 +7,7 @@ use std::time::Duration;
 use jid::{BareJid, Jid};
 
 use super::request::Request;
-use super::{archive, directory};
+use super::{archive, directory, history};
 use crate::archive::query::Archive;
 use crate::directory::Directory;
 use crate::model::{DeviceList, Owner, Protocol, Requester};
@@ -16,7 +16,7 @@ use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, MULTIEND, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::Element;
-use crate::stanza::{mam, read};
+use crate::stanza::{history as history_stanza, mam, read};
 use crate::store::StoreError;
 
 /// What can be asked of an owner's directory or archive.
@@ -28,6 +28,8 @@ pub enum Payload<'e, 'a> {
     Archive(mam::Request),
     /// How far the requester's device has read the archive.
     Read(read::Read),
+    /// The history of the owner's devices.
+    History(history_stanza::Request),
     /// What is offered here.
     DiscoInfo,
     /// Which nodes there are.
@@ -44,6 +46,9 @@ impl<'e, 'a> Payload<'e, 'a> {
                 request.map(Self::Archive).map_err(archive::request_error)
             }
             ("read", MULTIEND) if is_set => read::Read::parse(payload).map(Self::Read).map_err(archive::request_error),
+            ("history", MULTIEND) if !is_set => {
+                history_stanza::Request::parse(payload).map(Self::History).map_err(history::request_error)
+            }
             ("query", DISCO_INFO) if !is_set => Ok(Self::DiscoInfo),
             ("query", DISCO_ITEMS) if !is_set => Ok(Self::DiscoItems),
             _ => Err(StanzaError::new(Condition::ServiceUnavailable, "this is not offered here")),
@@ -132,6 +137,9 @@ impl Service {
             Payload::Read(read) => {
                 archive::read(&self.archive, Request { requester, owner, relation, payload: read }).await
             }
+            Payload::History(payload) => {
+                history::answer(&self.directory, Request { requester, owner, relation, payload }).await
+            }
             Payload::DiscoInfo => Ok(Answer::result(disco::info(Subject::Account))),
             Payload::DiscoItems => self.nodes(&owner, &requester, addressing).await,
         }
@@ -167,6 +175,7 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
             tracing::warn!(%error, "the database is away");
             StanzaError::new(Condition::ResourceConstraint, "the database is away; try again")
         }
+        StoreError::TooManyChanges => StanzaError::new(Condition::ResourceConstraint, error.to_string()),
         _ => {
             tracing::error!(%error, "a request failed in the database");
             StanzaError::new(Condition::InternalServerError, "a fault on our side; it has been logged")
@@ -204,7 +213,8 @@ mod tests {
         store::migrate(&url).await.unwrap();
         let store = store::open(&url, 1).await.unwrap();
         let registry = Registry::new();
-        let settings = Settings { max_devices: 1, repeat_window: Duration::ZERO, max_subscriptions: 1 };
+        let settings =
+            Settings { max_devices: 1, claims: store::ClaimRules::default(), domains: [].into(), max_subscriptions: 1 };
         let metrics = DirectoryMetrics::register(&registry).unwrap();
         let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
         let metrics = ArchiveMetrics::register(&registry).unwrap();

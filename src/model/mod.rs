@@ -6,8 +6,10 @@
 
 mod address;
 mod bundle;
+mod claimant;
 mod device;
 mod history;
+mod key_exchange;
 mod message;
 mod preferences;
 mod timestamp;
@@ -15,8 +17,10 @@ mod view;
 
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
+pub use claimant::Claimant;
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
 pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
+pub use key_exchange::KeyExchange;
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, Origin, Retraction, StoredCopy};
 pub use preferences::{ArchiveDefault, ArchivePreferences, MAX_PREFERENCE_JIDS, PreferencesError};
 pub use timestamp::{Clock, SystemClock, Timestamp};

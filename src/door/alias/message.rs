@@ -298,7 +298,8 @@ impl MessageDoor {
         // Without copies nothing is stored; the message keeps its place behind those before it.
         let (origin, retracts) = self.origin(incoming, parties, class, at);
         let class = class.unwrap_or(Class::Signal);
-        let archived = ArchivedMessage { class, at, body: message.body, origin, retracts, copies };
+        let archived =
+            ArchivedMessage { class, at, body: message.body, origin, retracts, copies, key_exchanges: Vec::new() };
         Ok((archived, AcceptedMessage { relay, acknowledgement, refused, _room: room }))
     }
 

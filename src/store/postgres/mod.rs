@@ -9,6 +9,7 @@ mod append;
 mod archive;
 mod bundle;
 mod claim;
+mod claims;
 mod cursor;
 mod device_list;
 mod directory;
