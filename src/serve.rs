@@ -86,7 +86,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 
     let directory =
         Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
-    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone());
+    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone())
+        .with_unreadable(config.archive.unreadable);
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
     let requests = Arc::new(AliasDoor::new(aliases.clone(), service));

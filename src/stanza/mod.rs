@@ -23,6 +23,8 @@ pub mod message;
 pub mod namespace;
 pub mod omemo;
 pub mod pubsub;
+pub mod read;
+pub mod retraction;
 pub mod rsm;
 pub mod stanza_id;
 pub mod tree;
