@@ -7,5 +7,7 @@ pub mod alias;
 mod archive;
 mod directory;
 pub mod dispatch;
+pub mod outcome;
+pub mod plugin;
 pub mod request;
 pub mod service;

@@ -8,10 +8,12 @@ mod address;
 mod bundle;
 mod device;
 mod message;
+mod relation;
 mod timestamp;
 
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, StoredCopy};
+pub use relation::Relation;
 pub use timestamp::{Clock, SystemClock, Timestamp};
