@@ -63,7 +63,7 @@ impl Directory {
         protocol: Protocol,
     ) -> Result<Vec<Jid>, DirectoryError> {
         Self::writer(owner, requester)?;
-        if !self.store.delete_device_list(owner, protocol).await? {
+        if !self.store.delete_device_list(owner, protocol, self.clock.now()).await? {
             return Err(DirectoryError::NotFound("this account has no device list"));
         }
         Ok(self.store.subscribers(owner, protocol, NodeKind::DeviceList).await?)

@@ -7,6 +7,7 @@
 mod address;
 mod bundle;
 mod device;
+mod history;
 mod message;
 mod relation;
 mod timestamp;
@@ -14,6 +15,7 @@ mod timestamp;
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
+pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, StoredCopy};
 pub use relation::Relation;
 pub use timestamp::{Clock, SystemClock, Timestamp};

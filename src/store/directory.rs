@@ -167,7 +167,7 @@ pub trait DirectoryStore: Send + Sync {
     ) -> Result<ListPublished, StoreError>;
 
     /// Removes the device list, and what was seen of it. `false` if there was none.
-    async fn delete_device_list(&self, owner: &Owner, protocol: Protocol) -> Result<bool, StoreError>;
+    async fn delete_device_list(&self, owner: &Owner, protocol: Protocol, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Stores a bundle whose shape and signature were checked. A prekey is known by its key, not its id: issued ones stay
     /// issued (invariant 3), new ones join the end of the queue in the order given. Registers the account, and records that

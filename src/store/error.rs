@@ -10,7 +10,7 @@ pub enum StoreError {
     #[error("the database cannot do this now: {0}")]
     Unavailable(#[source] sqlx::Error),
     /// The schema is not the one this program knows.
-    #[error("the database schema is at version {found}, this program needs {needed}: {advice}")]
+    #[error("{}: {advice}", schema(*found, *needed))]
     Schema {
         /// The newest migration applied to the database; 0 if none.
         found: i64,
@@ -46,6 +46,13 @@ pub enum StoreError {
     /// Any other database error: a fault in this program or in its statements.
     #[error("database error: {0}")]
     Database(#[source] sqlx::Error),
+}
+
+fn schema(found: i64, needed: i64) -> String {
+    match found {
+        0 => "there is no database yet".to_owned(),
+        _ => format!("the database schema is at version {found}, this program needs {needed}"),
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

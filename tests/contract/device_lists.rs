@@ -90,10 +90,10 @@ pub async fn a_list_that_would_grow_too_long_is_not_stored(database: Database) {
 
 pub async fn a_deleted_list_is_gone_and_unseen(database: Database) {
     let store = database.open().await;
-    assert!(!store.delete_device_list(&alice(), OMEMO2).await.unwrap());
+    assert!(!store.delete_device_list(&alice(), OMEMO2, at(0)).await.unwrap());
     publish(&store, "phone", &list(&[1, 2])).await;
-    assert!(store.delete_device_list(&alice(), OMEMO2).await.unwrap());
-    assert!(!store.delete_device_list(&alice(), OMEMO2).await.unwrap());
+    assert!(store.delete_device_list(&alice(), OMEMO2, at(0)).await.unwrap());
+    assert!(!store.delete_device_list(&alice(), OMEMO2, at(0)).await.unwrap());
     assert_eq!(read(&store, None).await, None);
     publish(&store, "laptop", &list(&[2])).await;
     assert_eq!(publish(&store, "phone", &list(&[1])).await, accepted(&[1, 2], true));

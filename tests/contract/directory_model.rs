@@ -188,7 +188,7 @@ pub async fn lists_behave_as_the_model(database: Database) {
                             seen.insert(number, ids);
                         }
                         ListStep::Delete => {
-                            let was_there = store.delete_device_list(&owner, OMEMO2).await.unwrap();
+                            let was_there = store.delete_device_list(&owner, OMEMO2, at(0)).await.unwrap();
                             assert_eq!(was_there, in_force.take().is_some());
                             seen.clear();
                         }

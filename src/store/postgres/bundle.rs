@@ -7,8 +7,10 @@
 use bytes::Bytes;
 use sqlx::PgConnection;
 
-use crate::model::{DeviceId, Protocol, PublishedBundle, Timestamp};
+use crate::model::{DeviceId, HistoryChange, Protocol, PublishedBundle, Timestamp};
 use crate::store::{BundlePublished, Stock, StoreError, columns};
+
+use super::history::Chain;
 
 /// One device of an account, as the tables name it.
 #[derive(Clone, Copy)]
@@ -34,11 +36,17 @@ pub(super) async fn publish(
     .fetch_optional(&mut *connection)
     .await?;
     let identity_changed = known.as_ref().is_some_and(|(identity, _)| *identity != published.bundle.identity_key);
+    let identity_is_new = identity_changed || known.is_none();
     let next_upload = known.map_or(0, |(_, next)| next);
     let prekeys = &published.bundle.prekeys;
     let places = i64::try_from(prekeys.len()).map_err(|_| StoreError::Range("prekeys of a bundle"))?;
 
-    put(connection, place, published, next_upload.saturating_add(places), now).await?;
+    let next_after = next_upload.saturating_add(places);
+    if identity_is_new {
+        put_identity(connection, place, published, next_after, now).await?;
+    } else {
+        put(connection, place, published, next_after, now).await?;
+    }
     let keys: Vec<&[u8]> = prekeys.iter().map(|prekey| prekey.key.as_slice()).collect();
     let ids: Vec<i32> = prekeys.iter().map(|prekey| prekey.id.to_sql()).collect();
     let withdrawn = withdraw_all_but(connection, place, &keys).await?;
@@ -46,6 +54,21 @@ pub(super) async fn publish(
     let added = add_new(connection, place, &keys, &ids, next_upload).await?;
     let unissued = stock(connection, place).await?.unissued;
     Ok(BundlePublished { added, already_issued, withdrawn, identity_changed, unissued })
+}
+
+/// Writes a bundle with an identity key that is new for its device. Every change of an identity key goes through here, so
+/// that none is missing in the history.
+async fn put_identity(
+    connection: &mut PgConnection,
+    place: Place,
+    published: &PublishedBundle,
+    next_upload: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut history = Chain::open(connection, place.account, now).await?;
+    put(connection, place, published, next_upload, now).await?;
+    let key = published.bundle.identity_key.clone();
+    history.append(connection, place.protocol, &HistoryChange::Identity { device: place.device, key }, now).await
 }
 
 async fn put(

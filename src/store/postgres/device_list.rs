@@ -2,10 +2,12 @@
 
 use sqlx::PgConnection;
 
-use crate::model::{Clock, DeviceId, DeviceList, Protocol, SystemClock, Timestamp};
+use crate::model::{Clock, DeviceId, DeviceList, HistoryChange, Protocol, SystemClock, Timestamp};
 use crate::store::columns::{self, ListedDevice};
 use crate::store::list_merge::merge;
 use crate::store::{ListPublished, SESSIONS_REMEMBERED, StoreError};
+
+use super::history::Chain;
 
 /// The list in force.
 pub(super) async fn in_force(
@@ -94,9 +96,26 @@ pub(super) async fn publish(
     record_seen(connection, account, protocol, &[resource], published).await?;
     let changed = before.as_ref() != Some(&list);
     if changed {
-        replace(connection, account, protocol, &list, now).await?;
+        write_list(connection, account, protocol, Some(&list), now).await?;
     }
     Ok(ListPublished::Accepted { list, changed })
+}
+
+/// Puts a list in force in place of another one, or ends it (`None`). Every change of a device list goes through here, so
+/// that none is missing in the history. The caller holds the lock on the account.
+pub(super) async fn write_list(
+    connection: &mut PgConnection,
+    account: i64,
+    protocol: Protocol,
+    list: Option<&DeviceList>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut history = Chain::open(connection, account, now).await?;
+    match list {
+        Some(list) => replace(connection, account, protocol, list, now).await?,
+        None => end(connection, account, protocol).await?,
+    }
+    history.append(connection, protocol, &HistoryChange::list(list), now).await
 }
 
 async fn replace(
@@ -138,21 +157,30 @@ async fn replace(
     Ok(())
 }
 
+async fn end(connection: &mut PgConnection, account: i64, protocol: Protocol) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM device_list WHERE account = $1 AND protocol = $2")
+        .bind(account)
+        .bind(protocol.code())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Removes the list, and what was seen of it: a later list is new to every session.
 pub(super) async fn delete(
     connection: &mut PgConnection,
     account: i64,
     protocol: Protocol,
+    now: Timestamp,
 ) -> Result<bool, StoreError> {
     sqlx::query("DELETE FROM list_seen WHERE account = $1 AND protocol = $2")
         .bind(account)
         .bind(protocol.code())
         .execute(&mut *connection)
         .await?;
-    let deleted = sqlx::query("DELETE FROM device_list WHERE account = $1 AND protocol = $2")
-        .bind(account)
-        .bind(protocol.code())
-        .execute(connection)
-        .await?;
-    Ok(deleted.rows_affected() > 0)
+    let was_there = in_force(connection, account, protocol).await?.is_some();
+    if was_there {
+        write_list(connection, account, protocol, None, now).await?;
+    }
+    Ok(was_there)
 }

@@ -68,10 +68,10 @@ impl DirectoryStore for PostgresStore {
         .await
     }
 
-    async fn delete_device_list(&self, owner: &Owner, protocol: Protocol) -> Result<bool, StoreError> {
+    async fn delete_device_list(&self, owner: &Owner, protocol: Protocol, now: Timestamp) -> Result<bool, StoreError> {
         self.transaction("delete-list", |mut db| async move {
             let Some(account) = account::lock_known(&mut db, owner).await? else { return db.abandon(false).await };
-            let done = device_list::delete(&mut db, account, protocol).await?;
+            let done = device_list::delete(&mut db, account, protocol, now).await?;
             db.commit(done).await
         })
         .await

@@ -11,6 +11,7 @@ mod bundle;
 mod claim;
 mod device_list;
 mod directory;
+mod history;
 mod notice;
 mod page;
 mod purge;

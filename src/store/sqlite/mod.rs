@@ -12,6 +12,7 @@ mod claim;
 mod device_list;
 mod directory;
 mod file;
+mod history;
 mod notice;
 mod page;
 mod purge;
