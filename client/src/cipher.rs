@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use minidom::Element;
 use multiend_crypto::omemo2::{
-    Address, Bundle, DecryptError, Device, DeviceId, DeviceList, EncryptedMessage, ListedDevice,
+    Address, Bundle, DecryptError, Device, DeviceId, DeviceList, EncryptedMessage, KeyId, ListedDevice,
 };
 use multiend_crypto::sce::Envelope;
 use xmpp_parsers::jid::BareJid;
@@ -103,6 +103,22 @@ impl Cipher {
     /// The server has accepted the bundle as it is now.
     pub(crate) fn bundle_published(&mut self) {
         self.0.bundle_published();
+    }
+
+    /// What is published is not the bundle as it is now.
+    pub(crate) fn bundle_lost(&mut self) {
+        self.0.bundle_lost();
+    }
+
+    /// Takes prekeys that others were given out of the bundle, and fills it up with new ones.
+    pub(crate) fn retire_prekeys(&mut self, issued: &[u32]) -> Result<(), ClientError> {
+        let issued: Vec<KeyId> = issued.iter().filter_map(|id| KeyId::new(*id).ok()).collect();
+        self.0.retire_prekeys(&issued).map(drop).map_err(crypto)
+    }
+
+    /// Replaces all prekeys.
+    pub(crate) fn replace_prekeys(&mut self) -> Result<(), ClientError> {
+        self.0.replace_prekeys().map_err(crypto)
     }
 
     /// The archive is about to be read: what it brings may use prekeys that others have used, too.

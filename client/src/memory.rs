@@ -8,6 +8,7 @@ use xmpp_parsers::jid::BareJid;
 use crate::cipher::Cipher;
 use crate::error::ClientError;
 use crate::event::{Event, Received};
+use crate::extension::Offers;
 use crate::state::{State, StateError, StateFile};
 
 /// Everything that a device knows. Whoever changes it saves it before acting on the change.
@@ -16,6 +17,8 @@ pub(crate) struct Memory {
     pub(crate) cipher: Cipher,
     /// Listed devices that cannot be reached, until their list changes or the stream is renewed.
     pub(crate) unreachable: BTreeSet<(BareJid, u32)>,
+    /// What the service offers beyond the standards, as the present stream was told.
+    pub(crate) offers: Offers,
     last_number: u64,
     file: Arc<StateFile>,
     saves: u64,
@@ -38,7 +41,15 @@ impl Outcome {
 impl Memory {
     pub(crate) fn new(state: State, cipher: Cipher, file: StateFile) -> Self {
         let last_number = state.inbox.back().map_or(0, |(number, _)| *number);
-        Self { state, cipher, unreachable: BTreeSet::new(), last_number, file: Arc::new(file), saves: 0 }
+        Self {
+            state,
+            cipher,
+            unreachable: BTreeSet::new(),
+            offers: Offers::default(),
+            last_number,
+            file: Arc::new(file),
+            saves: 0,
+        }
     }
 
     /// Keeps a message until the caller has had it.

@@ -9,7 +9,9 @@ use xmpp_parsers::message::Message;
 use crate::cipher::{self, Addressed, Opened, Sealed, Unreadable};
 use crate::client::Inner;
 use crate::connection::Incoming;
+use crate::digest;
 use crate::event::{Event, Received, Via};
+use crate::extension::{self, Notice};
 use crate::memory::{Memory, Outcome};
 use crate::seen::Seen;
 use crate::stanza::{self, Arrival};
@@ -72,6 +74,7 @@ impl Inner {
                         self.devices_changed(memory, &from, devices, outcome);
                     }
                 }
+                None if self.noticed(memory, &message, via, from.as_ref()) => {}
                 None => {
                     let archive_id = stanza::archive_id(&message, &self.own_address());
                     self.take_in(memory, Delivery { message, archive_id, via }, outcome);
@@ -79,6 +82,20 @@ impl Inner {
             },
             None => {}
         }
+    }
+
+    /// Whether this is a notice to this device from its own directory; if so, what it asks for is noted.
+    fn noticed(&self, memory: &Memory, message: &Message, via: Via, from: Option<&Jid>) -> bool {
+        if via != Via::Live || from != Some(&self.own_address()) {
+            return false;
+        }
+        match extension::read_notice(message, memory.cipher.id()) {
+            Some(Notice::LowStock) => self.upkeep.low_stock(),
+            Some(Notice::Restored) => self.upkeep.prekeys_void(),
+            Some(Notice::Unlisted) => self.upkeep.stream_renewed(),
+            None => return false,
+        }
+        true
     }
 
     fn is_from_recipient(&self, memory: &Memory, id: &str, from: Option<&Jid>) -> bool {
@@ -93,7 +110,11 @@ impl Inner {
         if self.settings.door.address_of(&owner) != from.to_bare() {
             return;
         }
+        let digest = digest::of_list(devices);
         let Some(devices) = cipher::read_device_ids(devices) else { return };
+        if owner == *self.account() {
+            memory.state.own_list = digest;
+        }
         if owner == *self.account() && !devices.contains(&memory.cipher.id()) && memory.state.registered {
             self.upkeep.unlisted();
         }

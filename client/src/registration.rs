@@ -6,8 +6,10 @@ use crate::archive::{self, Page};
 use crate::cipher::{self, Cipher};
 use crate::client::Inner;
 use crate::connection::Kind;
+use crate::digest;
 use crate::directory::{self, Node};
 use crate::error::ClientError;
+use crate::extension::{self, Offers};
 use crate::stanza;
 
 impl Inner {
@@ -16,11 +18,17 @@ impl Inner {
     pub(crate) async fn prepare_stream(&self) -> Result<(), ClientError> {
         let own = self.account().clone().into();
         self.connection.request("carbons", &own, Kind::Set, stanza::enable_carbons(), None).await?;
-        if !self.memory.lock().await.state.registered {
+        self.discover().await?;
+        let registered = self.memory.lock().await.state.registered;
+        if !registered {
             self.register().await?;
         }
         self.subscribe_to(self.account().clone()).await?;
-        self.keep_listed().await?;
+        if registered && self.memory.lock().await.offers.check {
+            self.check_itself().await?;
+        } else {
+            self.keep_listed().await?;
+        }
         let known: Vec<_> = {
             let mut memory = self.memory.lock().await;
             memory.unreachable.clear();
@@ -36,6 +44,66 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Asks what is offered beyond the standards. A service that does not answer offers nothing.
+    async fn discover(&self) -> Result<(), ClientError> {
+        let own = self.own_address();
+        let offers = match self.connection.request("discovery", &own, Kind::Get, extension::discovery(), None).await {
+            Ok(answer) => answer.payload.as_ref().map(extension::read_offers).unwrap_or_default(),
+            Err(ClientError::Refused { .. }) => Offers::default(),
+            Err(error) => return Err(error),
+        };
+        self.memory.lock().await.offers = offers;
+        Ok(())
+    }
+
+    /// Compares what is published with what should be, and mends what differs. Costs one small request if nothing does.
+    async fn check_itself(&self) -> Result<(), ClientError> {
+        const WHAT: &str = "the self-check";
+        let (device, bundle) = {
+            let memory = self.memory.lock().await;
+            (memory.cipher.id(), memory.cipher.bundle()?)
+        };
+        let answer =
+            self.connection.request(WHAT, &self.own_address(), Kind::Get, extension::check(device), None).await?;
+        let published = answer.payload.as_ref().and_then(extension::read_check);
+        let published = published.ok_or(ClientError::Malformed(WHAT))?;
+        let list_known = {
+            let mut memory = self.memory.lock().await;
+            if published.bundle != digest::of_bundle(&bundle, device) {
+                memory.cipher.bundle_lost();
+            }
+            let known = memory.state.devices.contains_key(self.account()) && memory.state.own_list.is_some();
+            known && memory.state.own_list == published.list
+        };
+        if published.bundle.is_some() && published.unissued == 0 {
+            self.upkeep.low_stock();
+        }
+        self.publish_bundle().await?;
+        if list_known && published.listed { Ok(()) } else { self.keep_listed().await }
+    }
+
+    /// Takes the prekeys that others were given out of the bundle, which is filled up with new ones. Their private halves
+    /// stay: whoever was given one may yet use it.
+    pub(crate) async fn replace_issued_prekeys(&self) -> Result<(), ClientError> {
+        const WHAT: &str = "the stock of prekeys";
+        let (device, offered) = {
+            let memory = self.memory.lock().await;
+            (memory.cipher.id(), memory.offers.stock)
+        };
+        if !offered {
+            return Ok(());
+        }
+        let request = extension::stock(device);
+        let issued = match self.connection.request(WHAT, &self.own_address(), Kind::Get, request, None).await {
+            Ok(answer) => answer.payload.as_ref().and_then(extension::read_issued),
+            // Without a bundle there is none to be replaced.
+            Err(error) if error.is_not_found() => Some(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let issued = issued.ok_or(ClientError::Malformed(WHAT))?;
+        self.memory.lock().await.cipher.retire_prekeys(&issued)
     }
 
     /// The first start. The bundle goes first: a listed device without one would be an error for everybody.
@@ -84,18 +152,37 @@ impl Inner {
 
     /// Puts this device into the account's list if it is not in it, leaving everything else in the list as it is.
     pub(crate) async fn keep_listed(&self) -> Result<(), ClientError> {
+        let (device, offers) = {
+            let memory = self.memory.lock().await;
+            (memory.cipher.id(), memory.offers)
+        };
+        let list = if offers.devices { self.add_device(device).await? } else { self.announce(device).await? };
+        let ids = list.as_ref().and_then(cipher::read_device_ids).unwrap_or_default();
+        let mut memory = self.memory.lock().await;
+        memory.state.devices.insert(self.account().clone(), ids);
+        memory.state.own_list = list.as_ref().and_then(digest::of_list);
+        Ok(())
+    }
+
+    /// Adds the device in one request, which changes nothing if it is there. Gives the list in force.
+    async fn add_device(&self, device: u32) -> Result<Option<Element>, ClientError> {
+        const WHAT: &str = "the addition to the device list";
+        let request = extension::add_device(device);
+        let answer = self.connection.request(WHAT, &self.own_address(), Kind::Set, request, None).await?;
+        let list = answer.payload.as_ref().and_then(extension::read_list).cloned();
+        list.map(Some).ok_or(ClientError::Malformed(WHAT))
+    }
+
+    /// Publishes the list with this device in it, if it is not there. Gives the list in force.
+    async fn announce(&self, device: u32) -> Result<Option<Element>, ClientError> {
         let listed = self.fetch_list(self.account()).await?;
-        let device = self.memory.lock().await.cipher.id();
-        let list = match cipher::list_with(listed.as_ref(), device)? {
+        match cipher::list_with(listed.as_ref(), device)? {
             Some(list) => {
                 self.publish(Node::Devices, "current", list.clone()).await?;
-                Some(list)
+                Ok(Some(list))
             }
-            None => listed,
-        };
-        let ids = list.as_ref().and_then(cipher::read_device_ids).unwrap_or_default();
-        self.memory.lock().await.state.devices.insert(self.account().clone(), ids);
-        Ok(())
+            None => Ok(listed),
+        }
     }
 
     /// Publishes an item of the own directory; a node that exists with unsuitable settings gets suitable ones first.

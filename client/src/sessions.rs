@@ -6,60 +6,108 @@ use xmpp_parsers::jid::BareJid;
 use crate::cipher;
 use crate::client::Inner;
 use crate::connection::Kind;
+use crate::digest;
 use crate::directory::{self, Node};
 use crate::error::ClientError;
 use crate::event::Event;
+use crate::extension;
+
+/// A bundle, or why there is none.
+type Keys = Result<Element, String>;
 
 impl Inner {
-    /// The devices of `account` with which there is a session now, this device left out. Fetches the list if it is not
-    /// known, and a bundle for each device without a session; a device without a usable one is skipped with an event.
+    /// The devices of `accounts` with which there is a session now, this device left out. Fetches lists that are not known,
+    /// and keys of each device without a session; a device without usable ones is skipped with an event.
     ///
     /// To be called with [`Inner::starting_sessions`] held, right before a message is encrypted (XEP-0384, "Business
     /// Rules": not as soon as a device appears).
-    pub(crate) async fn reachable_devices(&self, account: &BareJid) -> Result<Vec<(BareJid, u32)>, ClientError> {
-        let devices = self.devices(account).await?;
-        let mut reachable = Vec::new();
-        for device in devices {
-            let address = (account.clone(), device);
-            let missing = {
-                let memory = self.memory.lock().await;
-                if account == self.account() && device == memory.cipher.id() {
-                    continue;
-                }
-                !memory.cipher.has_session(account, device)
-            };
-            if missing && !self.start_session(account, device).await? {
-                continue;
+    pub(crate) async fn reachable_devices(&self, accounts: &[&BareJid]) -> Result<Vec<(BareJid, u32)>, ClientError> {
+        let mut devices = Vec::new();
+        for account in accounts {
+            for device in self.devices(account).await? {
+                devices.push(((*account).clone(), device));
             }
-            reachable.push(address);
         }
-        Ok(reachable)
+        let missing: Vec<_> = {
+            let memory = self.memory.lock().await;
+            let own = memory.cipher.id();
+            devices.retain(|(account, device)| account != self.account() || *device != own);
+            devices.iter().filter(|(account, device)| !memory.cipher.has_session(account, *device)).cloned().collect()
+        };
+        self.start_sessions(&missing).await?;
+        let memory = self.memory.lock().await;
+        devices.retain(|(account, device)| memory.cipher.has_session(account, *device));
+        Ok(devices)
     }
 
-    /// Starts a session with a device; `false` if that is not possible at present.
-    pub(crate) async fn start_session(&self, account: &BareJid, device: u32) -> Result<bool, ClientError> {
-        if self.memory.lock().await.unreachable.contains(&(account.clone(), device)) {
-            return Ok(false);
-        }
-        let problem = match self.fetch_bundle(account, device).await {
-            Ok(Some(bundle)) => {
-                let mut memory = self.memory.lock().await;
-                // The device may have started one while the bundle was on its way.
-                if memory.cipher.has_session(account, device) {
-                    return Ok(true);
-                }
-                match memory.cipher.start_session(account, device, &bundle) {
-                    Ok(()) => return Ok(true),
-                    Err(problem) => problem,
+    /// Starts sessions with devices, as far as that is possible at present: by one claim for all of them where the service
+    /// offers that, else bundle by bundle.
+    pub(crate) async fn start_sessions(&self, missing: &[(BareJid, u32)]) -> Result<(), ClientError> {
+        let (missing, offers) = {
+            let memory = self.memory.lock().await;
+            let missing = missing.iter().filter(|device| !memory.unreachable.contains(device));
+            (missing.cloned().collect::<Vec<_>>(), memory.offers)
+        };
+        let mut rest = missing.as_slice();
+        if offers.claim {
+            rest = &[];
+            for part in missing.chunks(extension::MAX_CLAIMED) {
+                match self.claim(part).await {
+                    Ok(claimed) => {
+                        for (account, device, bundle) in claimed {
+                            self.start_session(&account, device, bundle).await;
+                        }
+                    }
+                    // Refused as a whole: what concerns a single device is said there.
+                    Err(ClientError::Refused { refusal, .. }) => {
+                        tracing::debug!(%refusal, "a claim was refused; the bundles are fetched");
+                        rest = &missing;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            Ok(None) => "it has no bundle".to_owned(),
-            Err(error @ ClientError::Refused { .. }) => error.to_string(),
-            Err(error) => return Err(error),
-        };
-        self.memory.lock().await.unreachable.insert((account.clone(), device));
-        self.events.push([(None, Event::DeviceSkipped { owner: account.clone(), device, reason: problem })]);
-        Ok(false)
+        }
+        for (account, device) in rest {
+            let bundle = match self.fetch_bundle(account, *device).await {
+                Ok(bundle) => bundle.ok_or_else(|| "it has no bundle".to_owned()),
+                Err(error @ ClientError::Refused { .. }) => Err(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            self.start_session(account, *device, bundle).await;
+        }
+        Ok(())
+    }
+
+    /// Claims keys of several devices, in the order of their accounts.
+    async fn claim(&self, devices: &[(BareJid, u32)]) -> Result<Vec<(BareJid, u32, Keys)>, ClientError> {
+        const WHAT: &str = "the claim of keys";
+        let mut wanted: Vec<(BareJid, Vec<u32>)> = Vec::new();
+        for (account, device) in devices {
+            match wanted.iter_mut().find(|(jid, _)| jid == account) {
+                Some((_, ids)) => ids.push(*device),
+                None => wanted.push((account.clone(), vec![*device])),
+            }
+        }
+        let answer =
+            self.connection.request(WHAT, &self.own_address(), Kind::Set, extension::claim(&wanted), None).await?;
+        let claimed = answer.payload.as_ref().and_then(extension::read_claim);
+        let mut claimed = claimed.ok_or(ClientError::Malformed(WHAT))?;
+        claimed.retain(|(account, device, _)| devices.contains(&(account.clone(), *device)));
+        Ok(claimed)
+    }
+
+    /// Starts a session with a device from its keys. Without them, or if they are of no use, it is skipped from now on.
+    async fn start_session(&self, account: &BareJid, device: u32, keys: Keys) {
+        let mut memory = self.memory.lock().await;
+        // The device may have started one while its keys were on their way.
+        if memory.cipher.has_session(account, device) {
+            return;
+        }
+        let started = keys.and_then(|bundle| memory.cipher.start_session(account, device, &bundle));
+        if let Err(reason) = started {
+            memory.unreachable.insert((account.clone(), device));
+            self.events.push([(None, Event::DeviceSkipped { owner: account.clone(), device, reason })]);
+        }
     }
 
     /// The device ids of `account`, from memory if they are there. Subscribes to changes at the first look.
@@ -83,6 +131,9 @@ impl Inner {
         let list = self.fetch_list(account).await?;
         let devices = list.as_ref().and_then(cipher::read_device_ids).unwrap_or_default();
         let mut memory = self.memory.lock().await;
+        if account == self.account() {
+            memory.state.own_list = list.as_ref().and_then(digest::of_list);
+        }
         memory.state.devices.insert(account.clone(), devices.clone());
         Ok(devices)
     }

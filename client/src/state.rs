@@ -76,6 +76,9 @@ pub(crate) struct State {
     pub(crate) cursor: Option<String>,
     /// The device lists of this account and of those it talks to.
     pub(crate) devices: BTreeMap<BareJid, Vec<u32>>,
+    /// The digest of the own device list as it was when this device last read it (`urn:multiend:0`).
+    #[serde(default)]
+    pub(crate) own_list: Option<String>,
     /// The accounts whose device lists are subscribed to.
     pub(crate) subscribed: BTreeSet<BareJid>,
     /// Sent, not yet acknowledged; oldest first.
@@ -96,6 +99,7 @@ impl State {
             registered: false,
             cursor: None,
             devices: BTreeMap::new(),
+            own_list: None,
             subscribed: BTreeSet::new(),
             outbox: Vec::new(),
             inbox: VecDeque::new(),

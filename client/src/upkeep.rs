@@ -29,6 +29,8 @@ pub(crate) struct Upkeep {
 struct Due {
     stream_renewed: bool,
     unlisted: bool,
+    low_stock: bool,
+    void_prekeys: bool,
     archive: bool,
     outdated_lists: BTreeSet<BareJid>,
     missing_sessions: BTreeSet<(BareJid, u32)>,
@@ -43,6 +45,16 @@ impl Upkeep {
     /// This device is not in its account's list any more.
     pub(crate) fn unlisted(&self) {
         self.due().unlisted = true;
+    }
+
+    /// Few prekeys of this device are left that nobody has.
+    pub(crate) fn low_stock(&self) {
+        self.due().low_stock = true;
+    }
+
+    /// No prekey of this device is handed out any more.
+    pub(crate) fn prekeys_void(&self) {
+        self.due().void_prekeys = true;
     }
 
     /// So much has come live that the archive should be read, to move the cursor on.
@@ -104,6 +116,14 @@ impl Inner {
             self.keep_listed().await?;
             self.upkeep.due().unlisted = false;
         }
+        if self.upkeep.due().void_prekeys {
+            self.memory.lock().await.cipher.replace_prekeys()?;
+            self.upkeep.due().void_prekeys = false;
+        }
+        if self.upkeep.due().low_stock {
+            self.replace_issued_prekeys().await?;
+            self.upkeep.due().low_stock = false;
+        }
         if self.upkeep.due().archive {
             self.catch_up().await?;
             self.upkeep.due().archive = false;
@@ -135,8 +155,11 @@ impl Inner {
             let Some((account, device)) = next else { return Ok(()) };
             let _order = self.starting_sessions.lock().await;
             let missing = !self.memory.lock().await.cipher.has_session(&account, device);
-            if missing && self.start_session(&account, device).await? {
-                self.send_empty(&account, device).await?;
+            if missing {
+                self.start_sessions(&[(account.clone(), device)]).await?;
+                if self.memory.lock().await.cipher.has_session(&account, device) {
+                    self.send_empty(&account, device).await?;
+                }
             }
             self.upkeep.due().missing_sessions.remove(&(account, device));
         }
