@@ -41,9 +41,8 @@ unit: ## All tests: unit, property, contract, end-to-end, documentation
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 
-interop: ## The crypto crate against Twomemo, Oldmemo and libsignal-client; pubsub against slixmpp
+interop: ## The crypto crate against Twomemo, Oldmemo and libsignal-client
 	crypto/tests/interop/run.sh
-	tests/interop/run.sh
 
 bench: ## Benchmarks; figures go to target/bench
 	@scripts/install-needs cc prosody postgresql python3

@@ -26,6 +26,7 @@ mod contract {
     pub mod devices;
     pub mod directory_model;
     pub mod expiry;
+    pub mod history;
     pub mod notices;
     pub mod paging;
     pub mod paging_model;
@@ -123,6 +124,15 @@ on_both_databases! {
         a_notice_waits_until_it_is_settled,
         a_notice_that_is_renewed_while_it_is_sent_is_sent_again,
         two_instances_never_take_the_same_notice,
+    }
+    history {
+        each_change_is_one_entry_and_what_changes_nothing_is_none,
+        a_new_label_is_a_change,
+        a_history_begins_with_what_was_there_before,
+        a_known_head_is_found_and_a_foreign_one_is_not,
+        concurrent_changes_make_one_chain,
+        former_identity_keys_stay_recorded,
+        changes_of_one_day_are_bounded,
     }
     append {
         copies_come_back_as_they_went_in,

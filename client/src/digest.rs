@@ -6,21 +6,46 @@ use base64::engine::general_purpose::STANDARD;
 use minidom::Element;
 use sha2::{Digest as _, Sha256};
 
-use crate::xml::ns;
+use crate::protocol::Protocol;
+
+/// How a protocol calls what is in its bundles: identity key, signed prekey with its id, signature, id of a prekey.
+struct Names {
+    protocol: &'static str,
+    identity: &'static str,
+    signed: (&'static str, &'static str),
+    signature: &'static str,
+    prekey_id: &'static str,
+}
+
+const fn names(protocol: Protocol) -> Names {
+    match protocol {
+        Protocol::Omemo2 => {
+            Names { protocol: "omemo2", identity: "ik", signed: ("spk", "id"), signature: "spks", prekey_id: "id" }
+        }
+        Protocol::Legacy => Names {
+            protocol: "legacy",
+            identity: "identityKey",
+            signed: ("signedPreKeyPublic", "signedPreKeyId"),
+            signature: "signedPreKeySignature",
+            prekey_id: "preKeyId",
+        },
+    }
+}
 
 /// Of a `<bundle/>`, in base64; `None` if it is none.
-pub(crate) fn of_bundle(bundle: &Element, device: u32) -> Option<String> {
-    let part = |name: &str| bundle.get_child(name, ns::OMEMO2);
+pub(crate) fn of_bundle(protocol: Protocol, bundle: &Element, device: u32) -> Option<String> {
+    let names = names(protocol);
+    let part = |name: &str| bundle.get_child(name, protocol.namespace());
     let bytes = |element: &Element| STANDARD.decode(element.text().trim()).ok();
-    let id = |element: &Element| element.attr("id")?.parse::<u32>().ok();
-    let mut canonical = Canonical::new("multiend bundle");
+    let id = |element: &Element, name: &str| element.attr(name)?.parse::<u32>().ok();
+    let mut canonical = Canonical::new("multiend bundle", &names);
     canonical.number(device);
-    canonical.bytes(&bytes(part("ik")?)?);
-    let signed = part("spk")?;
-    canonical.number(id(signed)?);
+    canonical.bytes(&bytes(part(names.identity)?)?);
+    let signed = part(names.signed.0)?;
+    canonical.number(id(signed, names.signed.1)?);
     canonical.bytes(&bytes(signed)?);
-    canonical.bytes(&bytes(part("spks")?)?);
-    let prekeys = part("prekeys")?.children().map(|prekey| Some((id(prekey)?, bytes(prekey)?)));
+    canonical.bytes(&bytes(part(names.signature)?)?);
+    let prekeys = part("prekeys")?.children().map(|prekey| Some((id(prekey, names.prekey_id)?, bytes(prekey)?)));
     let mut prekeys = prekeys.collect::<Option<Vec<_>>>()?;
     prekeys.sort_unstable();
     canonical.count(prekeys.len());
@@ -31,15 +56,16 @@ pub(crate) fn of_bundle(bundle: &Element, device: u32) -> Option<String> {
     Some(canonical.digest())
 }
 
-/// Of a `<devices/>`, in base64; `None` if it is none.
-pub(crate) fn of_list(list: &Element) -> Option<String> {
-    let mut canonical = Canonical::new("multiend list");
-    let devices: Vec<&Element> = list.children().filter(|child| child.is("device", ns::OMEMO2)).collect();
+/// Of a device list, in base64; `None` if it is none.
+pub(crate) fn of_list(protocol: Protocol, list: &Element) -> Option<String> {
+    let mut canonical = Canonical::new("multiend list", &names(protocol));
+    let devices: Vec<&Element> = list.children().filter(|child| child.is("device", protocol.namespace())).collect();
     canonical.count(devices.len());
     for device in devices {
         canonical.number(device.attr("id")?.parse().ok()?);
-        canonical.optional(device.attr("label"));
-        canonical.optional(device.attr("labelsig"));
+        let has_labels = protocol == Protocol::Omemo2;
+        canonical.optional(device.attr("label").filter(|_| has_labels));
+        canonical.optional(device.attr("labelsig").filter(|_| has_labels));
     }
     Some(canonical.digest())
 }
@@ -47,8 +73,8 @@ pub(crate) fn of_list(list: &Element) -> Option<String> {
 struct Canonical(Sha256);
 
 impl Canonical {
-    fn new(of: &str) -> Self {
-        Self(Sha256::new().chain_update(of).chain_update([0]).chain_update("omemo2").chain_update([0]))
+    fn new(of: &str, names: &Names) -> Self {
+        Self(Sha256::new().chain_update(of).chain_update([0]).chain_update(names.protocol).chain_update([0]))
     }
 
     fn number(&mut self, number: u32) {
@@ -97,8 +123,14 @@ mod tests {
             key(2, 32),
             key(1, 32),
         );
-        assert_eq!(of_bundle(&bundle.parse().unwrap(), 4223).unwrap(), "br2z6RUJTpqFxky+AZbQHf4RqMrXEHY2Ep6Zoft0dlU=");
+        assert_eq!(
+            of_bundle(Protocol::Omemo2, &bundle.parse().unwrap(), 4223).unwrap(),
+            "br2z6RUJTpqFxky+AZbQHf4RqMrXEHY2Ep6Zoft0dlU="
+        );
         let list = "<devices xmlns='urn:xmpp:omemo:2'><device id='4223' label='phone'/><device id='1'/></devices>";
-        assert_eq!(of_list(&list.parse().unwrap()).unwrap(), "SlRs6OApcq/EWY+pqGMLC4l6kB8k0KgBGCWLpDpBnpE=");
+        assert_eq!(
+            of_list(Protocol::Omemo2, &list.parse().unwrap()).unwrap(),
+            "SlRs6OApcq/EWY+pqGMLC4l6kB8k0KgBGCWLpDpBnpE="
+        );
     }
 }

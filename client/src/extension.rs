@@ -6,6 +6,7 @@ use minidom::rxml::xml_ncname;
 use xmpp_parsers::jid::BareJid;
 use xmpp_parsers::message::Message;
 
+use crate::protocol::{Protocol, RemoteDevice};
 use crate::xml::{Build, ns};
 
 /// The most devices in one claim.
@@ -38,31 +39,35 @@ pub(crate) fn read_offers(info: &Element) -> Offers {
     Offers { claim: has("claim"), devices: has("devices"), stock: has("stock"), check: has("check") }
 }
 
-fn request(name: &str) -> Build {
-    Build::new(name, ns::MULTIEND).attr(xml_ncname!("protocol"), ns::OMEMO2)
+fn request(name: &str, protocol: Protocol) -> Build {
+    Build::new(name, ns::MULTIEND).attr(xml_ncname!("protocol"), protocol.namespace())
+}
+
+fn of_device(name: &str, protocol: Protocol, device: u32) -> Element {
+    request(name, protocol).attr(xml_ncname!("device"), device).into()
 }
 
 /// The request for one prekey of each device; accounts as given, in order.
-pub(crate) fn claim(wanted: &[(BareJid, Vec<u32>)]) -> Element {
+pub(crate) fn claim(protocol: Protocol, wanted: &[(BareJid, Vec<u32>)]) -> Element {
     let device = |id: &u32| Build::new("device", ns::MULTIEND).attr(xml_ncname!("id"), id).into();
     let account = |(jid, devices): &(BareJid, Vec<u32>)| {
         Build::new("account", ns::MULTIEND).attr(xml_ncname!("jid"), jid).children(devices.iter().map(device)).into()
     };
-    request("claim").children(wanted.iter().map(account)).into()
+    request("claim", protocol).children(wanted.iter().map(account)).into()
 }
 
 /// The answer to a claim: each device with its bundle, or with the condition that says why there is none.
-pub(crate) fn read_claim(answer: &Element) -> Option<Vec<(BareJid, u32, Result<Element, String>)>> {
+pub(crate) fn read_claim(protocol: Protocol, answer: &Element) -> Option<Vec<(RemoteDevice, Result<Element, String>)>> {
     if !answer.is("claim", ns::MULTIEND) {
         return None;
     }
     let mut claimed = Vec::new();
     for account in answer.children().filter(|child| child.is("account", ns::MULTIEND)) {
-        let jid = BareJid::new(account.attr("jid")?).ok()?;
+        let owner = BareJid::new(account.attr("jid")?).ok()?;
         for device in account.children().filter(|child| child.is("device", ns::MULTIEND)) {
-            let id = device.attr("id")?.parse().ok()?;
-            let bundle = device.get_child("bundle", ns::OMEMO2).cloned();
-            claimed.push((jid.clone(), id, bundle.ok_or_else(|| condition(device))));
+            let remote = RemoteDevice { account: owner.clone(), protocol, device: device.attr("id")?.parse().ok()? };
+            let bundle = device.get_child("bundle", protocol.namespace()).cloned();
+            claimed.push((remote, bundle.ok_or_else(|| condition(device))));
         }
     }
     Some(claimed)
@@ -75,18 +80,18 @@ fn condition(item: &Element) -> String {
 }
 
 /// The request that puts this device into the list.
-pub(crate) fn add_device(device: u32) -> Element {
-    request("add-device").attr(xml_ncname!("device"), device).into()
+pub(crate) fn add_device(protocol: Protocol, device: u32) -> Element {
+    of_device("add-device", protocol, device)
 }
 
 /// The list in force, from the answer to it.
 pub(crate) fn read_list(answer: &Element) -> Option<&Element> {
-    answer.is("list", ns::MULTIEND).then(|| answer.get_child("devices", ns::OMEMO2)).flatten()
+    answer.is("list", ns::MULTIEND).then(|| answer.children().next()).flatten()
 }
 
 /// The question what became of the prekeys of this device.
-pub(crate) fn stock(device: u32) -> Element {
-    request("stock").attr(xml_ncname!("device"), device).into()
+pub(crate) fn stock(protocol: Protocol, device: u32) -> Element {
+    of_device("stock", protocol, device)
 }
 
 /// The prekeys that others were given, used or not, from the answer to it.
@@ -100,8 +105,8 @@ pub(crate) fn read_issued(answer: &Element) -> Option<Vec<u32>> {
 }
 
 /// The question what is published in this device's name.
-pub(crate) fn check(device: u32) -> Element {
-    request("check").attr(xml_ncname!("device"), device).into()
+pub(crate) fn check(protocol: Protocol, device: u32) -> Element {
+    of_device("check", protocol, device)
 }
 
 /// What is published.
@@ -143,16 +148,18 @@ pub(crate) enum Notice {
     Restored,
 }
 
-/// The notice for this device in a message, if it is one.
-pub(crate) fn read_notice(message: &Message, device: u32) -> Option<Notice> {
+/// The notice for this device in a message, if it is one, and the protocol that it is about.
+pub(crate) fn read_notice(message: &Message, device: u32) -> Option<(Protocol, Notice)> {
     let payload = message.payloads.iter().find(|payload| payload.ns() == ns::MULTIEND)?;
-    if payload.attr("protocol") != Some(ns::OMEMO2) || payload.attr("device") != Some(device.to_string().as_str()) {
+    let protocol = Protocol::ALL.into_iter().find(|protocol| payload.attr("protocol") == Some(protocol.namespace()))?;
+    if payload.attr("device") != Some(device.to_string().as_str()) {
         return None;
     }
-    match payload.name() {
-        "low-stock" => Some(Notice::LowStock),
-        "quarantined" | "removed" => Some(Notice::Unlisted),
-        "restored" => Some(Notice::Restored),
-        _ => None,
-    }
+    let notice = match payload.name() {
+        "low-stock" => Notice::LowStock,
+        "quarantined" | "removed" => Notice::Unlisted,
+        "restored" => Notice::Restored,
+        _ => return None,
+    };
+    Some((protocol, notice))
 }

@@ -12,6 +12,7 @@ use xmpp_parsers::jid::BareJid;
 
 use crate::client::Inner;
 use crate::error::ClientError;
+use crate::protocol::{Protocol, RemoteDevice};
 
 /// The pause before upkeep that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -29,11 +30,11 @@ pub(crate) struct Upkeep {
 struct Due {
     stream_renewed: bool,
     unlisted: bool,
-    low_stock: bool,
-    void_prekeys: bool,
+    low_stock: BTreeSet<Protocol>,
+    void_prekeys: BTreeSet<Protocol>,
     archive: bool,
-    outdated_lists: BTreeSet<BareJid>,
-    missing_sessions: BTreeSet<(BareJid, u32)>,
+    outdated_lists: BTreeSet<(BareJid, Protocol)>,
+    missing_sessions: BTreeSet<RemoteDevice>,
 }
 
 impl Upkeep {
@@ -42,19 +43,19 @@ impl Upkeep {
         self.due().stream_renewed = true;
     }
 
-    /// This device is not in its account's list any more.
+    /// This device is not in one of its account's lists any more.
     pub(crate) fn unlisted(&self) {
         self.due().unlisted = true;
     }
 
     /// Few prekeys of this device are left that nobody has.
-    pub(crate) fn low_stock(&self) {
-        self.due().low_stock = true;
+    pub(crate) fn low_stock(&self, protocol: Protocol) {
+        self.due().low_stock.insert(protocol);
     }
 
     /// No prekey of this device is handed out any more.
-    pub(crate) fn prekeys_void(&self) {
-        self.due().void_prekeys = true;
+    pub(crate) fn prekeys_void(&self, protocol: Protocol) {
+        self.due().void_prekeys.insert(protocol);
     }
 
     /// So much has come live that the archive should be read, to move the cursor on.
@@ -63,18 +64,18 @@ impl Upkeep {
     }
 
     /// A message came from a device that is not in the account's list as it is known here.
-    pub(crate) fn list_outdated(&self, account: &BareJid) {
+    pub(crate) fn list_outdated(&self, account: &BareJid, protocol: Protocol) {
         let mut due = self.due();
         if due.outdated_lists.len() < MAX_WAITING {
-            due.outdated_lists.insert(account.clone());
+            due.outdated_lists.insert((account.clone(), protocol));
         }
     }
 
     /// A device uses a session that this device does not have.
-    pub(crate) fn session_missing(&self, account: &BareJid, device: u32) {
+    pub(crate) fn session_missing(&self, remote: &RemoteDevice) {
         let mut due = self.due();
         if due.missing_sessions.len() < MAX_WAITING {
-            due.missing_sessions.insert((account.clone(), device));
+            due.missing_sessions.insert(remote.clone());
         }
     }
 
@@ -116,13 +117,15 @@ impl Inner {
             self.keep_listed().await?;
             self.upkeep.due().unlisted = false;
         }
-        if self.upkeep.due().void_prekeys {
-            self.memory.lock().await.cipher.replace_prekeys()?;
-            self.upkeep.due().void_prekeys = false;
+        let void = self.upkeep.due().void_prekeys.clone();
+        for protocol in void {
+            self.memory.lock().await.cipher.part_mut(protocol)?.replace_prekeys()?;
+            self.upkeep.due().void_prekeys.remove(&protocol);
         }
-        if self.upkeep.due().low_stock {
-            self.replace_issued_prekeys().await?;
-            self.upkeep.due().low_stock = false;
+        let low = self.upkeep.due().low_stock.clone();
+        for protocol in low {
+            self.replace_issued_prekeys(protocol).await?;
+            self.upkeep.due().low_stock.remove(&protocol);
         }
         if self.upkeep.due().archive {
             self.catch_up().await?;
@@ -130,14 +133,15 @@ impl Inner {
         }
         loop {
             let next = self.upkeep.due().outdated_lists.first().cloned();
-            let Some(account) = next else { break };
-            self.refresh_devices(&account).await?;
-            self.upkeep.due().outdated_lists.remove(&account);
+            let Some((account, protocol)) = next else { break };
+            self.refresh_devices(&account, protocol).await?;
+            self.upkeep.due().outdated_lists.remove(&(account, protocol));
         }
         self.start_missing_sessions().await?;
         self.send_replies().await?;
-        if self.memory.lock().await.cipher.bundle_changed() {
-            self.publish_bundle().await?;
+        let changed = self.memory.lock().await.cipher.bundles_changed();
+        for protocol in changed {
+            self.publish_bundle(protocol).await?;
         }
         Ok(())
     }
@@ -152,16 +156,16 @@ impl Inner {
     async fn start_missing_sessions(self: &Arc<Self>) -> Result<(), ClientError> {
         loop {
             let next = self.upkeep.due().missing_sessions.first().cloned();
-            let Some((account, device)) = next else { return Ok(()) };
+            let Some(remote) = next else { return Ok(()) };
             let _order = self.starting_sessions.lock().await;
-            let missing = !self.memory.lock().await.cipher.has_session(&account, device);
+            let missing = !self.memory.lock().await.cipher.has_session(&remote);
             if missing {
-                self.start_sessions(&[(account.clone(), device)]).await?;
-                if self.memory.lock().await.cipher.has_session(&account, device) {
-                    self.send_empty(&account, device).await?;
+                self.start_sessions(remote.protocol, std::slice::from_ref(&remote)).await?;
+                if self.memory.lock().await.cipher.has_session(&remote) {
+                    self.send_empty(&remote).await?;
                 }
             }
-            self.upkeep.due().missing_sessions.remove(&(account, device));
+            self.upkeep.due().missing_sessions.remove(&remote);
         }
     }
 
@@ -171,8 +175,8 @@ impl Inner {
             return Ok(());
         }
         let due = self.memory.lock().await.cipher.replies_due();
-        for (account, device) in due {
-            self.send_empty(&account, device).await?;
+        for remote in due {
+            self.send_empty(&remote).await?;
         }
         Ok(())
     }

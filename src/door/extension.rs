@@ -3,7 +3,7 @@
 use super::directory::{events, stanza_error};
 use super::request::Request;
 use super::service::{Addressing, Answer};
-use crate::directory::{Claimed, Directory, ListChange, OwnerClaimed, Wanted, digest};
+use crate::directory::{BundleItem, ClaimError, Directory, ListChange, OwnerClaimed, WantedDevices, digest};
 use crate::model::{Owner, Protocol, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::extension::{self, Device, check, claim, device, stock};
@@ -54,10 +54,11 @@ async fn claim(
             Some(jid) => addressing.resolve(&jid.clone().into()).and_then(|jid| Owner::new(jid.to_bare()).ok()),
         };
         places.push(of.map(|owner| {
-            known.push(Wanted { owner, devices: account.devices.clone() });
+            known.push(WantedDevices { owner, devices: account.devices.clone() });
         }));
     }
-    let claimed = directory.claim_batch(requester, request.protocol, &known, request.strict, claim::MAX_DEVICES).await;
+    let claimed =
+        directory.claim_accounts(requester, request.protocol, &known, request.strict, claim::MAX_DEVICES).await;
     let mut claimed = claimed.map_err(stanza_error)?.into_iter();
     let answers: Vec<claim::Answer> = request
         .accounts
@@ -86,15 +87,18 @@ fn devices(claimed: OwnerClaimed) -> Result<claim::Devices, StanzaError> {
     }
 }
 
-fn handed(claimed: Claimed) -> Result<claim::Handed, StanzaError> {
+fn handed(claimed: Result<BundleItem, ClaimError>) -> Result<claim::Handed, StanzaError> {
     match claimed {
-        Claimed::Handed { identity_key, signed_prekey, prekey } => {
+        Ok(BundleItem::WithPrekey { identity_key, signed_prekey, prekey, .. }) => {
             Ok(claim::Handed { identity_key, signed_prekey, prekey })
         }
-        Claimed::NoBundle => Err(StanzaError::new(Condition::ItemNotFound, "no such bundle")),
-        Claimed::NoPrekey => {
-            Err(StanzaError::new(Condition::ResourceConstraint, "the device has no prekey left to give"))
+        Ok(BundleItem::AsPublished { .. }) | Err(ClaimError::NoBundle) => {
+            Err(StanzaError::new(Condition::ItemNotFound, "no such bundle"))
         }
+        Err(error @ (ClaimError::NoPrekey | ClaimError::Limited(_))) => {
+            Err(StanzaError::new(Condition::ResourceConstraint, error.to_string()))
+        }
+        Err(ClaimError::Store(error)) => Err(super::service::store_error(&error)),
     }
 }
 

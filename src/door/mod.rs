@@ -8,6 +8,7 @@ mod archive;
 mod directory;
 pub mod dispatch;
 mod extension;
+mod history;
 mod node;
 pub mod notice;
 pub mod request;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jid::{BareJid, Jid};
 
 use super::request::Request;
-use super::{archive, directory, extension as extension_door, node};
+use super::{archive, directory, extension as extension_door, history, node};
 use crate::archive::query::Archive;
 use crate::directory::Directory;
 use crate::model::Owner;
@@ -16,7 +16,7 @@ use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, MULTIEND, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::Element;
-use crate::stanza::{extension, mam};
+use crate::stanza::{extension, history as history_stanza, mam};
 use crate::store::StoreError;
 
 /// What can be asked of an owner's directory or archive.
@@ -26,6 +26,8 @@ pub enum Payload<'e, 'a> {
     Pubsub(pubsub::Request<'e, 'a>),
     /// The archive.
     Archive(mam::Request),
+    /// The history of the owner's devices.
+    History(history_stanza::Request),
     /// Our own extension, about directories.
     Extension(extension::Request),
     /// What is offered here, or what a node is.
@@ -42,6 +44,9 @@ impl<'e, 'a> Payload<'e, 'a> {
             (_, MAM) => {
                 let request = if is_set { mam::Request::from_set(payload) } else { mam::Request::from_get(payload) };
                 request.map(Self::Archive).map_err(archive::request_error)
+            }
+            ("history", MULTIEND) if !is_set => {
+                history_stanza::Request::parse(payload).map(Self::History).map_err(history::request_error)
             }
             (_, MULTIEND) => extension::Request::parse(payload, is_set).map(Self::Extension),
             ("query", DISCO_INFO) if !is_set => disco_node(payload).map(Self::DiscoInfo),
@@ -136,6 +141,9 @@ impl Service {
                 }
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
             }
+            Payload::History(payload) => {
+                history::answer(&self.directory, Request { requester, owner, relation, payload }).await
+            }
             Payload::Extension(payload) => {
                 let request = Request { requester, owner, relation, payload };
                 extension_door::answer(&self.directory, request, addressing).await
@@ -159,6 +167,7 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
             tracing::warn!(%error, "the database is away");
             StanzaError::new(Condition::ResourceConstraint, "the database is away; try again")
         }
+        StoreError::TooManyChanges => StanzaError::new(Condition::ResourceConstraint, error.to_string()),
         _ => {
             tracing::error!(%error, "a request failed in the database");
             StanzaError::new(Condition::InternalServerError, "a fault on our side; it has been logged")
@@ -196,7 +205,8 @@ mod tests {
         store::migrate(&url).await.unwrap();
         let store = store::open(&url, 1).await.unwrap();
         let registry = Registry::new();
-        let settings = Settings { max_devices: 1, repeat_window: Duration::ZERO, max_subscriptions: 1 };
+        let settings =
+            Settings { max_devices: 1, claims: store::ClaimRules::default(), domains: [].into(), max_subscriptions: 1 };
         let metrics = DirectoryMetrics::register(&registry).unwrap();
         let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
         let metrics = ArchiveMetrics::register(&registry).unwrap();

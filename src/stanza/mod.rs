@@ -14,6 +14,7 @@ pub mod error;
 pub mod extension;
 pub mod forwarded;
 pub mod hints;
+pub mod history;
 pub mod incoming;
 pub mod jid_escaping;
 pub mod mam;

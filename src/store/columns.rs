@@ -19,10 +19,14 @@ pub(super) fn devices(ids: Vec<i32>) -> Result<Vec<DeviceId>, StoreError> {
     ids.into_iter().map(device).collect()
 }
 
+/// A prekey's id.
+pub(super) fn prekey_id(id: i32) -> Result<PrekeyId, StoreError> {
+    PrekeyId::from_sql(id).map_err(|_| StoreError::Corrupt("prekey id"))
+}
+
 /// A one-time prekey.
 pub(super) fn prekey(id: i32, key: Vec<u8>) -> Result<Prekey, StoreError> {
-    let id = PrekeyId::from_sql(id).map_err(|_| StoreError::Corrupt("prekey id"))?;
-    Ok(Prekey { id, key })
+    Ok(Prekey { id: prekey_id(id)?, key })
 }
 
 /// What became of prekeys: ids, each with 0 (unissued), 1 (issued) or 2 (consumed). Of one id that several keys have had, the

@@ -7,10 +7,13 @@
 mod append_plan;
 mod archive;
 mod archive_id_secret;
+mod claims;
 mod columns;
 mod device;
 mod directory;
 mod error;
+mod history;
+mod history_rows;
 mod list_merge;
 mod metrics;
 mod notice;
@@ -23,16 +26,16 @@ mod transaction;
 use std::sync::Arc;
 
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
+pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
 pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
-pub use directory::{
-    BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
-};
+pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
 pub use error::StoreError;
+pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + DeviceStore {
+pub trait Store: DirectoryStore + ClaimStore + DeviceStore + ArchiveStore + NoticeStore + HistoryStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }

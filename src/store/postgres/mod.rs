@@ -9,6 +9,7 @@ mod append;
 mod archive;
 mod bundle;
 mod claim;
+mod claims;
 mod device;
 mod device_list;
 mod directory;

@@ -1,6 +1,6 @@
 """An unmodified slixmpp on the pubsub of an alias: what its plugins ask for and understand.
 
-Usage: slixmpp_pubsub.py PORT ACCOUNT PASSWORD ALIAS BUNDLE
+Usage: pubsub.py PORT ACCOUNT PASSWORD ALIAS BUNDLE
 Plays one session of ACCOUNT, the owner of ALIAS. BUNDLE is a file with a <bundle/> for device 1001. Says "ok" at the end.
 """
 

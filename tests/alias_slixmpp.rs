@@ -1,4 +1,4 @@
-//! An unmodified slixmpp against the pubsub of an alias, on a real Prosody. `make interop` installs it and runs this.
+//! An unmodified slixmpp on the pubsub of an alias, beside a real Prosody: what its plugins ask for and understand.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +8,8 @@
     missing_docs
 )]
 
+#[path = "slixmpp/python.rs"]
+mod python;
 mod support;
 
 use std::path::Path;
@@ -18,16 +20,14 @@ use support::omemo::TestDevice;
 use support::prosody::Prosody;
 
 #[test]
-#[ignore = "needs slixmpp: run `make interop`, or set SLIXMPP_PYTHON to a Python that has it"]
 fn slixmpp_finds_its_way_through_the_pubsub_of_an_alias() {
-    let python = std::env::var("SLIXMPP_PYTHON").expect("SLIXMPP_PYTHON names a Python with slixmpp");
     let prosody = Prosody::builder().users(&["alice"]).multiend().start();
     let multiend = Multiend::builder(prosody.component_port()).start();
     let dir = tempfile::tempdir().unwrap();
     let bundle = dir.path().join("bundle.xml");
     std::fs::write(&bundle, TestDevice { id: 1001, seed: 1 }.bundle(1..=99)).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/slixmpp_pubsub.py");
-    let output = Command::new(python)
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slixmpp/pubsub.py");
+    let output = Command::new(python::python())
         .arg(script)
         .arg(prosody.c2s_port().to_string())
         .args(["alice@example.org", "alice", r"alice\40example.org@multiend.example.org"])
