@@ -21,6 +21,7 @@ mod contract {
     pub mod append;
     pub mod bundles;
     pub mod claims;
+    pub mod cursors;
     pub mod database;
     pub mod device_lists;
     pub mod devices;
@@ -31,6 +32,8 @@ mod contract {
     pub mod paging;
     pub mod paging_model;
     mod plans;
+    pub mod preferences;
+    pub mod retraction;
     pub mod schema;
     pub mod sessions;
     pub mod words;
@@ -150,6 +153,21 @@ on_both_databases! {
         a_page_is_bounded_in_bytes_but_never_empty,
         the_ends_are_the_oldest_and_the_newest,
         an_archive_answers_for_its_owner_only,
+    }
+    preferences {
+        preferences_are_what_was_set,
+        preferences_are_applied_before_storing,
+        preferences_concern_the_owner_s_copy_only,
+    }
+    retraction {
+        a_retracted_message_is_a_tombstone_in_both_archives,
+        a_retraction_takes_back_what_came_before_it,
+        a_retraction_counts_although_nobody_keeps_it,
+    }
+    cursors {
+        a_cursor_moves_forward_only,
+        listed_devices_without_a_cursor_are_shown,
+        cursors_beyond_the_bound_are_forgotten,
     }
     paging_model {
         paging_behaves_as_a_plain_list,

@@ -16,7 +16,7 @@ use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, MULTIEND, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::Element;
-use crate::stanza::{extension, history as history_stanza, mam};
+use crate::stanza::{extension, history as history_stanza, mam, read};
 use crate::store::StoreError;
 
 /// What can be asked of an owner's directory or archive.
@@ -26,6 +26,8 @@ pub enum Payload<'e, 'a> {
     Pubsub(pubsub::Request<'e, 'a>),
     /// The archive.
     Archive(mam::Request),
+    /// How far the requester's device has read the archive.
+    Read(read::Read),
     /// The history of the owner's devices.
     History(history_stanza::Request),
     /// Our own extension, about directories.
@@ -45,6 +47,7 @@ impl<'e, 'a> Payload<'e, 'a> {
                 let request = if is_set { mam::Request::from_set(payload) } else { mam::Request::from_get(payload) };
                 request.map(Self::Archive).map_err(archive::request_error)
             }
+            ("read", MULTIEND) if is_set => read::Read::parse(payload).map(Self::Read).map_err(archive::request_error),
             ("history", MULTIEND) if !is_set => {
                 history_stanza::Request::parse(payload).map(Self::History).map_err(history::request_error)
             }
@@ -140,6 +143,9 @@ impl Service {
                     return Err(StanzaError::new(Condition::ResourceConstraint, "the archive is busy; try again"));
                 }
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
+            }
+            Payload::Read(read) => {
+                archive::read(&self.archive, Request { requester, owner, relation, payload: read }).await
             }
             Payload::History(payload) => {
                 history::answer(&self.directory, Request { requester, owner, relation, payload }).await

@@ -1,10 +1,10 @@
 //! Service discovery (XEP-0030): what the component says of itself, of each alias, and of an owner's nodes (XEP-0060 §5).
 
 use super::extension;
-use super::mam;
 use super::namespace::{DISCO_INFO, DISCO_ITEMS, MULTIEND, PING, PUBSUB, VERSION};
 use super::pubsub::{Node, configuration};
 use super::tree::push_attribute;
+use super::{mam, retraction};
 
 /// The features of XEP-0060 that are offered.
 const PUBSUB_FEATURES: [&str; 18] = [
@@ -45,7 +45,7 @@ pub fn info(subject: Subject) -> String {
         Subject::Account => push_identity(&mut out, "account", "registered", None),
     }
     push_identity(&mut out, "pubsub", "pep", None);
-    let general = [DISCO_INFO, DISCO_ITEMS, PING, VERSION, PUBSUB, MULTIEND];
+    let general = [DISCO_INFO, DISCO_ITEMS, PING, VERSION, PUBSUB, MULTIEND, retraction::NS, retraction::TOMBSTONE];
     for feature in general.into_iter().chain(extension::FEATURES).chain(mam::FEATURES) {
         push_feature(&mut out, feature);
     }
