@@ -22,7 +22,7 @@ use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::namespace::{DELEGATION, PLUGIN};
 use crate::stanza::pubsub::Node;
-use crate::stanza::tree::push_attribute;
+use crate::stanza::tree::{Element, push_attribute};
 
 /// Which servers are believed: those whose accounts we serve.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +102,24 @@ impl PluginDoor {
         };
         answered.unwrap_or_else(|error| vec![iq.error(&error)])
     }
+}
+
+impl PluginDoor {
+    /// What the server of an owner is told after a request through another door that may have changed a device list; the
+    /// server's PEP has it as well. `None` if it was none, or nobody there would understand.
+    pub fn news(&self, iq: &Incoming<'_>, owner: &Owner) -> Option<String> {
+        let [payload] = iq.element.children() else { return None };
+        let node = changed_list(payload).filter(|_| iq.kind == Kind::IqSet)?;
+        let server = Jid::from(BareJid::from_parts(None, &owner.jid().domain()));
+        self.servers.speaking(&server)?;
+        Some(list_changed(self.aliases.component(), owner, node))
+    }
+}
+
+/// The device list that a pubsub request may change.
+fn changed_list(pubsub: &Element<'_>) -> Option<Node> {
+    let verb = pubsub.children().iter().find(|verb| matches!(verb.name(), "publish" | "retract" | "delete"))?;
+    verb.attribute("node").and_then(Node::parse).filter(|node| matches!(node, Node::DeviceList(_)))
 }
 
 /// The addresses of clients that write to each other as ever.
