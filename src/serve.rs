@@ -24,14 +24,15 @@ use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::dispatch::{self, Doors};
+use crate::door::notice::{NoticeMetrics, NoticeSender};
 use crate::door::outcome::Accepted;
-use crate::door::plugin::{CopyDoor, CopyServices, PluginDoor, Servers};
+use crate::door::plugin::{CopyDoor, CopyServices, News, PluginDoor, Servers};
 use crate::door::service::Service;
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
 use crate::model::{Clock, SystemClock};
 use crate::ops;
 use crate::ops::readiness::Readiness;
-use crate::store::{self, SharedStore, StoreError};
+use crate::store::{self, ClaimRules, SharedStore, StoreError};
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
@@ -79,6 +80,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let link_metrics = LinkMetrics::register(&registry)?;
     let archive_metrics = ArchiveMetrics::register(&registry)?;
     let directory_metrics = DirectoryMetrics::register(&registry)?;
+    let notice_metrics = NoticeMetrics::register(&registry)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
 
@@ -90,17 +92,22 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 
     let directory =
         Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
-    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone());
+    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone())
+        .with_unreadable(config.archive.unreadable);
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
     let requests = AliasDoor::new(aliases.clone(), service);
     let servers = Servers::new(config.domains.iter().filter(|_| config.plugin.enabled).cloned());
     let pages = PageLimits { max_bytes: config.archive.page_bytes.min(PLUGIN_PAGE_BYTES), ..page_limits(&config) };
-    let archive = Archive::new(store.clone(), pages, clock.clone(), archive_metrics.clone());
+    let archive = Archive::new(store.clone(), pages, clock.clone(), archive_metrics.clone())
+        .with_unreadable(config.archive.unreadable);
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
-    let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service);
+    let news = News::new(servers.clone(), config.component_name.to_string());
+    let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service, news.clone());
+    let ids = ArchiveIds::new(&store.archive_id_secret().await?);
     let copies = CopyServices {
         directory: directory.clone(),
+        ids: ids.clone(),
         retention: retention(&config),
         clock: clock.clone(),
         ingest: ingest.clone(),
@@ -108,11 +115,11 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     };
     let copies = CopyDoor::new(servers, copies);
     let messages = MessageDoor::new(
-        aliases,
+        aliases.clone(),
         MessageServices {
             store: store.clone(),
-            directory,
-            ids: ArchiveIds::new(&store.archive_id_secret().await?),
+            directory: directory.clone(),
+            ids,
             retention: retention(&config),
             clock: clock.clone(),
             ingest,
@@ -130,6 +137,15 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
+    let notices = NoticeSender {
+        directory,
+        addressing: aliases,
+        news,
+        outbox: link.outbox.clone(),
+        link: link.state.clone(),
+        metrics: notice_metrics,
+    };
+    let notices = tokio::spawn(notices.run(stop.clone()));
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), Doors { requests, messages, plugin, copies }));
 
     // The link ends when nobody can send any more: when the doors and the writer have finished.
@@ -139,6 +155,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let rest = async {
         doors.await.map_err(|error| ServeError::Task("a door", error))?;
         answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+        notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
@@ -213,7 +230,8 @@ fn link_config(config: &Config) -> LinkConfig {
 fn directory_settings(config: &Config) -> directory::Settings {
     directory::Settings {
         max_devices: config.directory.max_devices,
-        repeat_window: config.directory.repeat_window,
+        claims: ClaimRules { repeat_window: config.directory.repeat_window, ..ClaimRules::default() },
+        domains: config.domains.clone(),
         max_subscriptions: config.directory.max_subscriptions,
     }
 }

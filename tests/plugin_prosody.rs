@@ -12,6 +12,8 @@
 mod directory;
 #[path = "plugin_prosody/failures.rs"]
 mod failures;
+#[path = "plugin_prosody/federation.rs"]
+mod federation;
 #[path = "plugin_prosody/hostile.rs"]
 mod hostile;
 #[path = "plugin_prosody/instances.rs"]

@@ -5,8 +5,13 @@
 
 pub mod alias;
 mod archive;
+mod authorship;
 mod directory;
 pub mod dispatch;
+mod extension;
+mod history;
+mod node;
+pub mod notice;
 pub mod outcome;
 pub mod plugin;
 pub mod request;

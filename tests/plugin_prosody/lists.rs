@@ -16,6 +16,11 @@ const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 pub async fn online_with_notify(client: &mut Client) {
     let caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:example:test' ver='AAAAAAAAAAAAAAAAAAAAAAAAAAA='/>";
     client.send_raw(&format!("<presence>{caps}</presence>")).await;
+    answer_for_features(client).await;
+}
+
+/// Answers a server's question for its features.
+pub async fn answer_for_features(client: &mut Client) {
     let question =
         client.wait_for("the question for features", |e| e.name() == "iq" && e.attr("type") == Some("get")).await;
     let feature = |node: &str| format!("<feature var='{node}+notify'/>");

@@ -23,7 +23,7 @@ impl PluginDoor {
         if !self.servers.may_speak_for(&iq.from, &asked.owner) {
             return Err(StanzaError::new(Condition::Forbidden, "a server speaks for its own accounts only"));
         }
-        let changes = changed_list(asked.payload);
+        let changes = Payload::parse(asked.payload, asked.is_set).ok().and_then(|payload| changed_list(&payload));
         let mut page = None;
         loop {
             let answer = self.ask(&asked, page).await;
