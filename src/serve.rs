@@ -26,7 +26,7 @@ use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::dispatch::{self, Doors};
 use crate::door::notice::{NoticeMetrics, NoticeSender};
 use crate::door::outcome::Accepted;
-use crate::door::plugin::{CopyDoor, CopyServices, PluginDoor, Servers};
+use crate::door::plugin::{CopyDoor, CopyServices, News, PluginDoor, Servers};
 use crate::door::service::Service;
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
 use crate::model::{Clock, SystemClock};
@@ -102,9 +102,12 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let archive = Archive::new(store.clone(), pages, clock.clone(), archive_metrics.clone())
         .with_unreadable(config.archive.unreadable);
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
-    let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service);
+    let news = News::new(servers.clone(), config.component_name.to_string());
+    let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service, news.clone());
+    let ids = ArchiveIds::new(&store.archive_id_secret().await?);
     let copies = CopyServices {
         directory: directory.clone(),
+        ids: ids.clone(),
         retention: retention(&config),
         clock: clock.clone(),
         ingest: ingest.clone(),
@@ -116,7 +119,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         MessageServices {
             store: store.clone(),
             directory: directory.clone(),
-            ids: ArchiveIds::new(&store.archive_id_secret().await?),
+            ids,
             retention: retention(&config),
             clock: clock.clone(),
             ingest,
@@ -137,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let notices = NoticeSender {
         directory,
         addressing: aliases,
+        news,
         outbox: link.outbox.clone(),
         link: link.state.clone(),
         metrics: notice_metrics,
