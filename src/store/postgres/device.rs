@@ -66,9 +66,13 @@ async fn prekey_states(
           WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND NOT withdrawn
           ORDER BY prekey_id)
          UNION ALL
-         (SELECT prekey_id, CASE WHEN consumed_at IS NULL THEN 1 ELSE 2 END FROM prekey
-          WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND withdrawn
-          AND prekey_id = ANY ($4) ORDER BY prekey_id, issued_at DESC)",
+         (SELECT w.prekey_id, CASE WHEN w.consumed_at IS NULL THEN 1 ELSE 2 END
+          FROM unnest($4::integer[]) AS n (id)
+          -- One by one, so that each is looked up by the index and not all of the device's tombstones are read.
+          CROSS JOIN LATERAL (SELECT prekey_id, consumed_at FROM prekey
+              WHERE account = $1 AND protocol = $2 AND device = $3 AND prekey_id = n.id
+              AND issued_at IS NOT NULL AND withdrawn ORDER BY issued_at DESC LIMIT 1) w
+          ORDER BY w.prekey_id)",
     )
     .bind(place.account)
     .bind(place.protocol.code())
