@@ -5,7 +5,11 @@
 //! a table ([`table`]). It prints nothing and knows nothing of the command line. It runs in a process of its own: whatever
 //! a running server must be told of it goes through the database.
 
+pub mod device;
+pub mod devices;
 pub mod forget_claims;
+pub mod life_cycle;
+pub mod owners;
 pub mod purge;
 pub mod stats;
 pub mod table;

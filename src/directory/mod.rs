@@ -6,6 +6,9 @@
 
 mod bundle;
 mod device_list;
+mod life;
+mod life_metrics;
+mod life_signs;
 mod metrics;
 mod session;
 mod subscription;
@@ -15,6 +18,7 @@ use std::time::Duration;
 
 pub use bundle::BundleItem;
 pub use device_list::ListChange;
+pub use life::{LifeRun, LifeSettings, Mode};
 pub use metrics::DirectoryMetrics;
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
@@ -29,6 +33,8 @@ pub struct Settings {
     pub repeat_window: Duration,
     /// Most subscriptions to one node.
     pub max_subscriptions: u32,
+    /// When a device's life is over.
+    pub life: LifeSettings,
 }
 
 /// Why the directory refuses.
@@ -55,7 +61,7 @@ pub enum DirectoryError {
     /// There was no such subscription.
     #[error("not subscribed")]
     NotSubscribed,
-    /// The database.
+    /// The database; or one of the rules that it holds, as [`StoreError::TooManyBundles`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -67,12 +73,20 @@ pub struct Directory {
     settings: Settings,
     metrics: DirectoryMetrics,
     known_sessions: session::KnownSessions,
+    life: life_signs::LifeSigns,
 }
 
 impl Directory {
     /// A directory on a store.
     pub fn new(store: SharedStore, clock: Arc<dyn Clock>, settings: Settings, metrics: DirectoryMetrics) -> Self {
-        Self { store, clock, settings, metrics, known_sessions: session::KnownSessions::default() }
+        Self {
+            store,
+            clock,
+            settings,
+            metrics,
+            known_sessions: session::KnownSessions::default(),
+            life: life_signs::LifeSigns::default(),
+        }
     }
 
     /// The session that writes, which must be one of the owner's.

@@ -124,6 +124,7 @@ impl Service {
                 if tokio::time::timeout(Self::SETTLE, settled).await.is_err() {
                     return Err(StanzaError::new(Condition::ResourceConstraint, "the archive is busy; try again"));
                 }
+                self.directory.seen(&owner, &requester).await;
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
             }
             Payload::DiscoInfo => Ok(Answer::result(disco::info(Subject::Account))),
@@ -161,6 +162,7 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
             tracing::warn!(%error, "the database is away");
             StanzaError::new(Condition::ResourceConstraint, "the database is away; try again")
         }
+        StoreError::TooManyBundles => StanzaError::new(Condition::PolicyViolation, error.to_string()),
         _ => {
             tracing::error!(%error, "a request failed in the database");
             StanzaError::new(Condition::InternalServerError, "a fault on our side; it has been logged")
@@ -176,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::archive::{ArchiveMetrics, PageLimits};
-    use crate::directory::{DirectoryMetrics, Settings};
+    use crate::directory::{DirectoryMetrics, LifeSettings, Settings};
     use crate::door::alias::Aliases;
     use crate::door::request::Relation;
     use crate::model::SystemClock;
@@ -198,7 +200,12 @@ mod tests {
         store::migrate(&url).await.unwrap();
         let store = store::open(&url, 1).await.unwrap();
         let registry = Registry::new();
-        let settings = Settings { max_devices: 1, repeat_window: Duration::ZERO, max_subscriptions: 1 };
+        let settings = Settings {
+            max_devices: 1,
+            repeat_window: Duration::ZERO,
+            max_subscriptions: 1,
+            life: LifeSettings::default(),
+        };
         let metrics = DirectoryMetrics::register(&registry).unwrap();
         let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
         let metrics = ArchiveMetrics::register(&registry).unwrap();

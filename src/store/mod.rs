@@ -1,4 +1,4 @@
-//! Durable state: two traits, each implemented on PostgreSQL and on SQLite, held to one contract test suite
+//! Durable state: traits, each implemented on PostgreSQL and on SQLite, held to one contract test suite
 //! (`tests/contract.rs`).
 //!
 //! All SQL of the server lives below this module. Every operation that touches more than one row is one transaction;
@@ -10,6 +10,8 @@ mod archive_id_secret;
 mod columns;
 mod directory;
 mod error;
+mod life_rows;
+mod lifecycle;
 mod list_merge;
 mod metrics;
 mod notice;
@@ -26,11 +28,15 @@ pub use directory::{
     BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
 };
 pub use error::StoreError;
+pub use lifecycle::{
+    DevicePlace, DeviceRecord, DeviceState, DeviceStates, Due, DuePage, DuePlace, LifecycleStore, OwnerRecord,
+    QuarantineCause, Revived, SignOfLife, Step,
+};
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore {
+pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + LifecycleStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }
@@ -41,6 +47,13 @@ pub type SharedStore = Arc<dyn Store>;
 /// Sessions of one owner and protocol that are remembered, for what they saw of the device list and for which device they
 /// are. Resources are chosen by clients, often at random: the ones longest unchanged are forgotten.
 const SESSIONS_REMEMBERED: i64 = 100;
+
+/// Bundles that an owner may have in one protocol beyond those of listed and quarantined devices: a client publishes its
+/// bundle before it is listed, and few retract it when they are not listed any more.
+const UNLISTED_BUNDLES: usize = 16;
+
+/// Devices of one owner and protocol whose identity and issued prekeys are remembered, their bundle retracted or not.
+const DEVICES_REMEMBERED: i64 = 1_000;
 
 /// Opens the database behind a URL (`postgres://…` or `sqlite:PATH`) without migrating it. Refuses one whose schema is
 /// older or newer than this program knows.
