@@ -26,6 +26,7 @@ mod contract {
     pub mod directory_model;
     pub mod expiry;
     pub mod lifecycle;
+    pub mod lifecycle_model;
     pub mod notices;
     pub mod paging;
     pub mod paging_model;
@@ -148,6 +149,12 @@ on_both_databases! {
         a_long_pause_of_the_watch_begins_it_anew,
         bundles_of_unlisted_devices_are_bounded,
         devices_that_were_are_remembered_up_to_a_bound,
+    }
+    lifecycle_model {
+        directory_6_and_8_lives_behave_as_the_model,
+        directory_8_a_dry_run_changes_nothing_and_says_what_would_be,
+        directory_8_who_was_not_watched_gets_the_grace_period_first,
+        a_session_that_the_database_has_forgotten_is_learned_again,
     }
     expiry {
         what_expires_is_hidden_at_the_instant,
