@@ -29,7 +29,7 @@ use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkM
 use crate::model::{Clock, SystemClock};
 use crate::ops;
 use crate::ops::readiness::Readiness;
-use crate::store::{self, SharedStore, StoreError};
+use crate::store::{self, ClaimRules, SharedStore, StoreError};
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
@@ -197,7 +197,8 @@ fn link_config(config: &Config) -> LinkConfig {
 fn directory_settings(config: &Config) -> directory::Settings {
     directory::Settings {
         max_devices: config.directory.max_devices,
-        repeat_window: config.directory.repeat_window,
+        claims: ClaimRules { repeat_window: config.directory.repeat_window, ..ClaimRules::default() },
+        domains: config.domains.clone(),
         max_subscriptions: config.directory.max_subscriptions,
         life: life_settings(config),
     }

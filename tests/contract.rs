@@ -25,8 +25,10 @@ mod contract {
     pub mod device_lists;
     pub mod directory_model;
     pub mod expiry;
+    pub mod history;
     pub mod lifecycle;
     pub mod lifecycle_model;
+    pub mod long_jids;
     pub mod notices;
     pub mod paging;
     pub mod paging_model;
@@ -117,6 +119,15 @@ on_both_databases! {
         a_notice_that_is_renewed_while_it_is_sent_is_sent_again,
         two_instances_never_take_the_same_notice,
     }
+    history {
+        each_change_is_one_entry_and_what_changes_nothing_is_none,
+        a_new_label_is_a_change,
+        a_history_begins_with_what_was_there_before,
+        a_known_head_is_found_and_a_foreign_one_is_not,
+        concurrent_changes_make_one_chain,
+        former_identity_keys_stay_recorded,
+        changes_of_one_day_are_bounded,
+    }
     append {
         copies_come_back_as_they_went_in,
         a_local_message_is_one_body_and_two_copies,
@@ -149,6 +160,10 @@ on_both_databases! {
         a_long_pause_of_the_watch_begins_it_anew,
         bundles_of_unlisted_devices_are_bounded,
         devices_that_were_are_remembered_up_to_a_bound,
+    }
+    long_jids {
+        jids_of_full_length_are_kept_and_found,
+        requesters_of_full_length_are_told_apart,
     }
     lifecycle_model {
         directory_6_and_8_lives_behave_as_the_model,

@@ -267,6 +267,7 @@ fn is_about_messages(error: &StoreError) -> bool {
         | StoreError::File { .. }
         | StoreError::TooManyBundles
         | StoreError::Random
+        | StoreError::TooManyChanges
         | StoreError::Metrics(_) => false,
     }
 }

@@ -5,7 +5,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use super::life::{LifeRun, Mode};
 use super::life_metrics::LifeMetrics;
 use crate::model::Protocol;
-use crate::store::{BundlePublished, ClaimKind, ClaimOutcome, DeviceStates};
+use crate::store::{BundlePublished, ClaimKind, ClaimLimit, ClaimOutcome, DeviceStates};
 
 /// Counters of the directory, all present at 0 from the start.
 #[derive(Clone)]
@@ -15,11 +15,24 @@ pub struct DirectoryMetrics {
     prekeys_added: IntCounterVec,
     identity_changes: IntCounterVec,
     lists: IntCounterVec,
+    histories: IntCounterVec,
     life: LifeMetrics,
 }
 
 const NO_BUNDLE: &str = "no-bundle";
 const NO_PREKEY: &str = "no-prekey";
+const ANSWERED: &str = "answered";
+const NOT_ON_CHAIN: &str = "not-on-chain";
+
+/// The result of a claim that was refused, with the reason.
+fn limited(limit: ClaimLimit) -> &'static str {
+    match limit {
+        ClaimLimit::Device => "refused-device",
+        ClaimLimit::Requester => "refused-requester",
+        ClaimLimit::Domain => "refused-domain",
+        ClaimLimit::Reserve => "refused-reserve",
+    }
+}
 
 impl DirectoryMetrics {
     /// Makes and registers them.
@@ -39,10 +52,12 @@ impl DirectoryMetrics {
                 &["protocol"],
             )?,
             lists: counter("lists_total", "Device lists published, by result", &["protocol", "result"])?,
+            histories: counter("histories_total", "Histories asked for, by result", &["result"])?,
             life: LifeMetrics::register(registry)?,
         };
         for protocol in Protocol::ALL.map(Protocol::name) {
             let results = ClaimKind::ALL.map(ClaimKind::name).into_iter().chain([NO_BUNDLE, NO_PREKEY]);
+            let results = results.chain(ClaimLimit::ALL.map(limited));
             results.for_each(|result| drop(metrics.claims.with_label_values(&[protocol, result])));
             for result in ["accepted", "refused"] {
                 metrics.bundles.with_label_values(&[protocol, result]);
@@ -53,6 +68,9 @@ impl DirectoryMetrics {
             metrics.prekeys_added.with_label_values(&[protocol]);
             metrics.identity_changes.with_label_values(&[protocol]);
         }
+        for result in [ANSWERED, NOT_ON_CHAIN] {
+            metrics.histories.with_label_values(&[result]);
+        }
         Ok(metrics)
     }
 
@@ -61,6 +79,7 @@ impl DirectoryMetrics {
             ClaimOutcome::Handed { kind, .. } => kind.name(),
             ClaimOutcome::NoBundle => NO_BUNDLE,
             ClaimOutcome::NoPrekey => NO_PREKEY,
+            ClaimOutcome::Limited(limit) => limited(*limit),
         };
         self.claims.with_label_values(&[protocol.name(), result]).inc();
     }
@@ -75,6 +94,10 @@ impl DirectoryMetrics {
 
     pub(super) fn bundle_refused(&self, protocol: Protocol) {
         self.bundles.with_label_values(&[protocol.name(), "refused"]).inc();
+    }
+
+    pub(super) fn history_read(&self, on_chain: bool) {
+        self.histories.with_label_values(&[if on_chain { ANSWERED } else { NOT_ON_CHAIN }]).inc();
     }
 
     pub(super) fn list_published(&self, protocol: Protocol, merged: bool) {

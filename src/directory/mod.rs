@@ -5,7 +5,9 @@
 //! writes in separate steps.
 
 mod bundle;
+mod claim;
 mod device_list;
+mod history;
 mod life;
 mod life_metrics;
 mod life_signs;
@@ -13,24 +15,30 @@ mod metrics;
 mod session;
 mod subscription;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+
+use jid::DomainPart;
 
 pub use bundle::BundleItem;
+pub use claim::{ClaimError, Wanted};
 pub use device_list::ListChange;
+pub use history::HistoryPage;
 pub use life::{LifeRun, LifeSettings, Mode};
 pub use metrics::DirectoryMetrics;
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
-use crate::store::{SharedStore, StoreError};
+use crate::store::{ClaimLimit, ClaimRules, SharedStore, StoreError};
 
 /// What an operator may set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Most devices that an owner may list per protocol.
     pub max_devices: usize,
-    /// How long a requester that asks again gets the same prekey.
-    pub repeat_window: Duration,
+    /// How prekeys are handed out.
+    pub claims: ClaimRules,
+    /// Whose users are served: only of their sessions is it known which device they are.
+    pub domains: BTreeSet<DomainPart>,
     /// Most subscriptions to one node.
     pub max_subscriptions: u32,
     /// When a device's life is over.
@@ -46,6 +54,9 @@ pub enum DirectoryError {
     /// No device list, no bundle, or no prekey that may be given.
     #[error("{0}")]
     NotFound(&'static str),
+    /// The requester asks for too many prekeys; later it may get some.
+    #[error("{}", claim::limit_text(*.0))]
+    Limited(ClaimLimit),
     /// The signed prekey is not signed by the identity key.
     #[error("the signature of the signed prekey is wrong: {0}")]
     Signature(#[from] multiend_crypto::signature::SignatureError),
@@ -55,6 +66,9 @@ pub enum DirectoryError {
     /// The node has as many subscribers as it may have.
     #[error("this node has as many subscribers as it may have")]
     TooManySubscribers,
+    /// The head that the requester knows was never that of this history.
+    #[error("what you know of this history is not a part of it")]
+    NotOnChain,
     /// One account has subscribed as many of its sessions as it may.
     #[error("too many of your sessions are subscribed; subscribe your bare JID instead")]
     TooManySessions,

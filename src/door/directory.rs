@@ -215,10 +215,11 @@ fn invalid_payload(error: &dyn std::error::Error) -> StanzaError {
 }
 
 /// The error that XEP-0060 names.
-fn stanza_error(error: DirectoryError) -> StanzaError {
+pub(super) fn stanza_error(error: DirectoryError) -> StanzaError {
     let condition = match &error {
         DirectoryError::NotTheOwner => Condition::Forbidden,
-        DirectoryError::NotFound(_) => Condition::ItemNotFound,
+        DirectoryError::NotFound(_) | DirectoryError::NotOnChain => Condition::ItemNotFound,
+        DirectoryError::Limited(_) => Condition::ResourceConstraint,
         DirectoryError::Signature(_) => return invalid_payload(&error),
         DirectoryError::TooManyDevices(_) | DirectoryError::TooManySubscribers | DirectoryError::TooManySessions => {
             Condition::PolicyViolation

@@ -7,5 +7,6 @@ pub mod alias;
 mod archive;
 mod directory;
 pub mod dispatch;
+mod history;
 pub mod request;
 pub mod service;

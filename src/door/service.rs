@@ -7,16 +7,16 @@ use std::time::Duration;
 use jid::{BareJid, Jid};
 
 use super::request::Request;
-use super::{archive, directory};
+use super::{archive, directory, history};
 use crate::archive::query::Archive;
 use crate::directory::Directory;
 use crate::model::{DeviceList, Owner, Protocol, Requester};
 use crate::stanza::disco::{self, Subject};
 use crate::stanza::error::{Condition, StanzaError};
-use crate::stanza::mam;
-use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, PUBSUB, PUBSUB_OWNER};
+use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, MULTIEND, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::Element;
+use crate::stanza::{history as history_stanza, mam};
 use crate::store::StoreError;
 
 /// What can be asked of an owner's directory or archive.
@@ -26,6 +26,8 @@ pub enum Payload<'e, 'a> {
     Pubsub(pubsub::Request<'e, 'a>),
     /// The archive.
     Archive(mam::Request),
+    /// The history of the owner's devices.
+    History(history_stanza::Request),
     /// What is offered here.
     DiscoInfo,
     /// Which nodes there are.
@@ -40,6 +42,9 @@ impl<'e, 'a> Payload<'e, 'a> {
             (_, MAM) => {
                 let request = if is_set { mam::Request::from_set(payload) } else { mam::Request::from_get(payload) };
                 request.map(Self::Archive).map_err(archive::request_error)
+            }
+            ("history", MULTIEND) if !is_set => {
+                history_stanza::Request::parse(payload).map(Self::History).map_err(history::request_error)
             }
             ("query", DISCO_INFO) if !is_set => Ok(Self::DiscoInfo),
             ("query", DISCO_ITEMS) if !is_set => Ok(Self::DiscoItems),
@@ -127,6 +132,9 @@ impl Service {
                 self.directory.seen(&owner, &requester).await;
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
             }
+            Payload::History(payload) => {
+                history::answer(&self.directory, Request { requester, owner, relation, payload }).await
+            }
             Payload::DiscoInfo => Ok(Answer::result(disco::info(Subject::Account))),
             Payload::DiscoItems => self.nodes(&owner, &requester, addressing).await,
         }
@@ -162,6 +170,7 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
             tracing::warn!(%error, "the database is away");
             StanzaError::new(Condition::ResourceConstraint, "the database is away; try again")
         }
+        StoreError::TooManyChanges => StanzaError::new(Condition::ResourceConstraint, error.to_string()),
         StoreError::TooManyBundles => StanzaError::new(Condition::PolicyViolation, error.to_string()),
         _ => {
             tracing::error!(%error, "a request failed in the database");
@@ -202,7 +211,8 @@ mod tests {
         let registry = Registry::new();
         let settings = Settings {
             max_devices: 1,
-            repeat_window: Duration::ZERO,
+            claims: store::ClaimRules::default(),
+            domains: [].into(),
             max_subscriptions: 1,
             life: LifeSettings::default(),
         };

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 
-use super::{Owner, Timestamp};
+use super::{KeyExchange, Owner, Timestamp};
 
 /// What a copy is; retention and store policy go by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -119,8 +119,10 @@ pub struct ArchivedMessage {
     pub at: Timestamp,
     /// The stanza's bytes without its `from` and `to`: see [`crate::stanza::message`].
     pub body: Bytes,
-    /// One or two copies.
+    /// One or two copies; none if only its key exchanges are to be learned.
     pub copies: Vec<Copy>,
+    /// The prekeys that its headers use up, recorded in the same transaction.
+    pub key_exchanges: Vec<KeyExchange>,
 }
 
 impl fmt::Debug for ArchivedMessage {

@@ -6,14 +6,18 @@
 
 mod address;
 mod bundle;
+mod claimant;
 mod device;
 mod history;
+mod key_exchange;
 mod message;
 mod timestamp;
 
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
+pub use claimant::Claimant;
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
 pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
+pub use key_exchange::KeyExchange;
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, StoredCopy};
 pub use timestamp::{Clock, SystemClock, Timestamp};

@@ -13,6 +13,7 @@ pub mod ephemeral;
 pub mod error;
 pub mod forwarded;
 pub mod hints;
+pub mod history;
 pub mod incoming;
 pub mod jid_escaping;
 pub mod mam;

@@ -7,9 +7,12 @@
 mod append_plan;
 mod archive;
 mod archive_id_secret;
+mod claims;
 mod columns;
 mod directory;
 mod error;
+mod history;
+mod history_rows;
 mod life_rows;
 mod lifecycle;
 mod list_merge;
@@ -24,10 +27,10 @@ mod transaction;
 use std::sync::Arc;
 
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
-pub use directory::{
-    BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
-};
+pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
+pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
 pub use error::StoreError;
+pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
 pub use lifecycle::{
     DevicePlace, DeviceRecord, DeviceState, DeviceStates, Due, DuePage, DuePlace, LifecycleStore, OwnerRecord,
     QuarantineCause, Revived, SignOfLife, Step,
@@ -36,7 +39,7 @@ pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + LifecycleStore {
+pub trait Store: DirectoryStore + ClaimStore + ArchiveStore + NoticeStore + HistoryStore + LifecycleStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use multiend::directory::{Directory, DirectoryMetrics, LifeRun, LifeSettings, Mode, Settings};
 use multiend::model::{Clock, Owner, Requester, SessionJid, Timestamp};
-use multiend::store::{DevicePlace, DeviceState, QuarantineCause, Revived, SharedStore, Step as Due};
+use multiend::store::{ClaimRules, DevicePlace, DeviceState, QuarantineCause, Revived, SharedStore, Step as Due};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Handle;
@@ -54,7 +54,8 @@ fn directory(store: &SharedStore, clock: &Arc<TestClock>, mode: Mode) -> (Direct
     let registry = prometheus::Registry::new();
     let settings = Settings {
         max_devices: LIMIT,
-        repeat_window: Duration::ZERO,
+        claims: ClaimRules::default(),
+        domains: BTreeSet::new(),
         max_subscriptions: 9,
         life: LifeSettings {
             mode,

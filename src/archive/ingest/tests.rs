@@ -94,6 +94,7 @@ fn message(text: &str) -> ArchivedMessage {
         expires_at: None,
     };
     ArchivedMessage {
+        key_exchanges: Vec::new(),
         class: Class::Content,
         at: Timestamp::from_micros(0),
         body: Bytes::from(text.to_owned()),

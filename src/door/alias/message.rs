@@ -236,7 +236,13 @@ impl MessageDoor {
             }
         }
         // Without copies nothing is stored; the message keeps its place behind those before it.
-        let archived = ArchivedMessage { class: class.unwrap_or(Class::Signal), at, body: message.body, copies };
+        let archived = ArchivedMessage {
+            class: class.unwrap_or(Class::Signal),
+            at,
+            body: message.body,
+            copies,
+            key_exchanges: Vec::new(),
+        };
         Ok((archived, AcceptedMessage { stored, refused, _room: room }))
     }
 

@@ -10,6 +10,7 @@ mod archive;
 mod bundle;
 mod bundle_room;
 mod claim;
+mod claims;
 mod device_list;
 mod directory;
 mod history;
