@@ -51,17 +51,23 @@ pub(crate) enum AdminCommand {
     /// List the owners that are known, in the order of their JIDs.
     Owners(Owners),
     /// Show an owner's devices: state, last sign of life, bundle, prekeys, fingerprint.
-    Devices {
-        /// The account, as alice@example.org
-        #[arg(value_parser = Owner::parse)]
-        owner: Owner,
-    },
+    Devices(OwnerArg),
     /// Take a device out of the list that everybody is given, until it shows itself or is listed again.
     Quarantine(Device),
     /// Put a quarantined device back into the list.
     Revive(Device),
     /// Take a device out of the list and retract its bundle, for good.
     Remove(Device),
+    /// Print how far an owner's devices have read its archive.
+    Cursors(OwnerArg),
+}
+
+/// Which account.
+#[derive(Debug, Args)]
+pub(crate) struct OwnerArg {
+    /// The account, as alice@example.org
+    #[arg(value_name = "OWNER", value_parser = |text: &str| Owner::parse(text).map_err(|error| error.to_string()))]
+    pub(crate) owner: Owner,
 }
 
 /// Which owners.

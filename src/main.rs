@@ -108,13 +108,14 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
         AdminCommand::Owners(Owners { after, limit }) => {
             print(&admin::owners::owners(store, after.as_ref(), limit).await?, json)
         }
-        AdminCommand::Devices { owner } => print(&admin::devices::devices(store, &owner).await?, json),
+        AdminCommand::Devices(of) => print(&admin::devices::devices(store, &of.owner).await?, json),
         AdminCommand::Quarantine(device) => print(&admin::device::quarantine(store, device.into(), clock).await?, json),
         AdminCommand::Revive(device) => {
             let limit = config.directory.max_devices;
             print(&admin::device::revive(store, device.into(), limit, clock).await?, json)
         }
         AdminCommand::Remove(device) => print(&admin::device::remove(store, device.into(), clock).await?, json),
+        AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store, &of.owner).await?, json),
     }
 }
 

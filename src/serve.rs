@@ -24,6 +24,7 @@ use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, Ing
 use crate::config::{Config, LifecycleMode};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
+use crate::door::notice::{NoticeMetrics, NoticeSender};
 use crate::door::{dispatch, service::Service};
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
 use crate::model::{Clock, SystemClock};
@@ -74,6 +75,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let link_metrics = LinkMetrics::register(&registry)?;
     let archive_metrics = ArchiveMetrics::register(&registry)?;
     let directory_metrics = DirectoryMetrics::register(&registry)?;
+    let notice_metrics = NoticeMetrics::register(&registry)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
 
@@ -85,12 +87,13 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 
     let directory =
         Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
-    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone());
+    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone())
+        .with_unreadable(config.archive.unreadable);
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
     let requests = Arc::new(AliasDoor::new(aliases.clone(), service));
     let messages = MessageDoor::new(
-        aliases,
+        aliases.clone(),
         MessageServices {
             store: store.clone(),
             directory: directory.clone(),
@@ -111,8 +114,16 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let (purging, window) = (purge_settings(&config), config.directory.repeat_window);
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
-    let lives = tokio::spawn(life_cycle::run(directory, config.directory.lifecycle.interval, stop.clone()));
+    let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
+    let notices = NoticeSender {
+        directory,
+        addressing: aliases,
+        outbox: link.outbox.clone(),
+        link: link.state.clone(),
+        metrics: notice_metrics,
+    };
+    let notices = tokio::spawn(notices.run(stop.clone()));
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
 
     // The link ends when nobody can send any more: when the doors and the writer have finished.
@@ -122,6 +133,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let rest = async {
         doors.await.map_err(|error| ServeError::Task("a door", error))?;
         answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+        notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
         lives.await.map_err(|error| ServeError::Task("the life cycle of devices", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))

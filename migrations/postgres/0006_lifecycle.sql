@@ -41,11 +41,3 @@ CREATE TABLE device_watch (
     since   bigint NOT NULL,
     last_at bigint NOT NULL
 );
-
--- A full JID may have 3,071 bytes, an entry of an index at most 2,704.
-ALTER TABLE subscription DROP CONSTRAINT subscription_pkey;
-CREATE UNIQUE INDEX subscription_subscriber ON subscription (account, protocol, node, md5(subscriber));
-DROP INDEX entry_peer_resource;
-CREATE INDEX entry_peer_resource ON entry (account, peer, left(peer_resource, 128), sequence) WHERE peer_resource IS NOT NULL;
--- As for the columns: statistics would mislead the planner.
-ALTER INDEX entry_peer_resource ALTER COLUMN 3 SET STATISTICS 0;

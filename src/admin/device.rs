@@ -72,7 +72,7 @@ pub async fn remove<S: LifecycleStore + ?Sized>(
     place: DevicePlace,
     clock: &dyn Clock,
 ) -> Result<Done, DeviceError> {
-    if store.remove_device(&place, Step::Now, clock.now()).await? {
+    if store.retire_device(&place, Step::Now, clock.now()).await? {
         Ok(Done::with(&place, "removed"))
     } else {
         Err(refused(&place, "is neither listed nor quarantined, and has no bundle"))

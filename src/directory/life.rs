@@ -187,7 +187,7 @@ impl Directory {
     async fn step(&self, place: &DevicePlace, due: Due) -> Result<bool, StoreError> {
         let (step, now) = (Step::IfDue(due), self.clock.now());
         let stepped = match due {
-            Due::QuarantinedSince(_) => self.store.remove_device(place, step, now).await,
+            Due::QuarantinedSince(_) => self.store.retire_device(place, step, now).await,
             Due::NoBundleSince(_) | Due::UnseenSince(_) => self.store.quarantine_device(place, step, now).await,
         };
         Ok(goes_on(stepped, place)?.unwrap_or(false))

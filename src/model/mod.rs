@@ -11,7 +11,9 @@ mod device;
 mod history;
 mod key_exchange;
 mod message;
+mod preferences;
 mod timestamp;
+mod view;
 
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
@@ -19,5 +21,7 @@ pub use claimant::Claimant;
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
 pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
 pub use key_exchange::KeyExchange;
-pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, StoredCopy};
+pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, Origin, Retraction, StoredCopy};
+pub use preferences::{ArchiveDefault, ArchivePreferences, MAX_PREFERENCE_JIDS, PreferencesError};
 pub use timestamp::{Clock, SystemClock, Timestamp};
+pub use view::{ProtocolDevice, Unreadable};

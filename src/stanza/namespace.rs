@@ -12,6 +12,10 @@ pub const PUBSUB_OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 pub const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 /// The form of publish-options.
 pub const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
+/// The form of a node's configuration.
+pub const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
+/// The form of what is said about a node.
+pub const NODE_META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
 /// Data forms (XEP-0004).
 pub const DATA_FORM: &str = "jabber:x:data";
 /// Service discovery (XEP-0030).

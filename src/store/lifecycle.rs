@@ -181,7 +181,7 @@ pub trait LifecycleStore: Send + Sync {
 
     /// Removes a device for good: from quarantine, or from the list in force, and retracts its bundle. The tombstones of its
     /// prekeys stay. `false`: there is no such device, or it is not due any more.
-    async fn remove_device(&self, place: &DevicePlace, step: Step, now: Timestamp) -> Result<bool, StoreError>;
+    async fn retire_device(&self, place: &DevicePlace, step: Step, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Since when devices have been watched without a pause longer than `pause`; to be called at least that often. While
     /// nobody watches, nobody can be seen.

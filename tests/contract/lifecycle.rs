@@ -149,14 +149,14 @@ pub async fn a_removed_device_is_gone_and_its_tombstones_stay(database: Database
     publish_bundle(&store, &plain_bundle(1, [1, 2])).await;
     assert_eq!(claim(&store, "bob", at(1)).await, Got::Fresh(1));
     let step = |moment| Step::IfDue(Due::QuarantinedSince(at(moment)));
-    assert!(!store.remove_device(&place(1), step(100), at(5)).await.unwrap(), "it is not in quarantine");
+    assert!(!store.retire_device(&place(1), step(100), at(5)).await.unwrap(), "it is not in quarantine");
     store.quarantine_device(&place(1), Step::Now, at(10)).await.unwrap();
     told(&store).await;
     assert_eq!(due(&store, Due::QuarantinedSince(at(9))).await, [] as [u32; 0]);
     assert_eq!(due(&store, Due::QuarantinedSince(at(10))).await, [1]);
-    assert!(!store.remove_device(&place(1), step(9), at(11)).await.unwrap());
-    assert!(store.remove_device(&place(1), step(10), at(11)).await.unwrap());
-    assert!(!store.remove_device(&place(1), Step::Now, at(12)).await.unwrap());
+    assert!(!store.retire_device(&place(1), step(9), at(11)).await.unwrap());
+    assert!(store.retire_device(&place(1), step(10), at(11)).await.unwrap());
+    assert!(!store.retire_device(&place(1), Step::Now, at(12)).await.unwrap());
     assert_eq!(told(&store).await, [(NoticeKind::Removed, Some(1))]);
     assert_eq!(claim(&store, "carol", at(12)).await, Got::NoBundle);
     // It comes back from a backup with the bundle it had: what was issued stays issued.
@@ -164,10 +164,10 @@ pub async fn a_removed_device_is_gone_and_its_tombstones_stay(database: Database
     publish_bundle(&store, &plain_bundle(1, [1, 2])).await;
     assert_eq!(claim(&store, "dave", at(14)).await, Got::Fresh(2));
     // A listed one is removed at once if an operator says so.
-    assert!(store.remove_device(&place(2), Step::Now, at(15)).await.unwrap());
+    assert!(store.retire_device(&place(2), Step::Now, at(15)).await.unwrap());
     assert_eq!(in_force(&store).await, [1]);
     assert_eq!(told(&store).await, [(NoticeKind::ListChanged, None), (NoticeKind::Removed, Some(2))]);
-    assert!(!store.remove_device(&place(77), Step::Now, at(15)).await.unwrap());
+    assert!(!store.retire_device(&place(77), Step::Now, at(15)).await.unwrap());
 }
 
 pub async fn due_devices_come_in_pages_that_miss_none(database: Database) {

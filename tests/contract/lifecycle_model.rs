@@ -309,7 +309,7 @@ pub async fn directory_6_and_8_lives_behave_as_the_model(database: Database) {
                             assert_eq!(done == Revived::Listed, model.revive(id, second));
                         }
                         Step::Remove(id) => {
-                            let done = store.remove_device(&place(id), Due::Now, now).await.unwrap();
+                            let done = store.retire_device(&place(id), Due::Now, now).await.unwrap();
                             assert_eq!(done, model.remove(id));
                         }
                     }

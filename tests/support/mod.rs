@@ -14,6 +14,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod prosody;
+pub mod typed;
 pub mod xmpp;
 
 /// The domain whose users the tests' servers serve, unless a test says otherwise.

@@ -83,6 +83,12 @@ pub fn form() -> String {
             "<validate xmlns='http://jabber.org/protocol/xdata-validate' datatype='xs:string'><open/></validate>",
         ),
         (field::INCLUDE_GROUPCHAT, "boolean", ""),
+        (field::DEVICE, "text-multi", ""),
+        (
+            field::VIEW,
+            "list-single",
+            "<option><value>keep</value></option><option><value>trim</value></option><option><value>omit</value></option>",
+        ),
     ];
     let mut out = String::from("<query");
     push_attribute(&mut out, "xmlns", NS);

@@ -21,10 +21,11 @@ const NO_BUNDLE: &str = "
     AND (l.no_bundle_since, l.account, l.protocol, l.device) > ($2, $3, $4, $5)
     ORDER BY l.no_bundle_since, l.account, l.protocol, l.device LIMIT $6";
 
+// An aggregate, for the planner may answer EXISTS by hashing everybody who was seen.
 const UNSEEN: &str = "
     SELECT l.seen_at AS since, l.account, l.protocol, l.device, a.jid,
-           EXISTS (SELECT FROM device_life o WHERE o.account = l.account AND o.protocol = l.protocol
-                   AND o.quarantined_at IS NULL AND o.seen_at > $1) AS due
+           (SELECT coalesce(bool_or(o.seen_at > $1), false) FROM device_life o
+            WHERE o.account = l.account AND o.protocol = l.protocol AND o.quarantined_at IS NULL) AS due
     FROM device_life l JOIN account a ON a.id = l.account
     WHERE l.quarantined_at IS NULL AND l.seen_at <= $1
     AND (l.seen_at, l.account, l.protocol, l.device) > ($2, $3, $4, $5)
@@ -123,7 +124,7 @@ impl LifecycleStore for PostgresStore {
         .await
     }
 
-    async fn remove_device(&self, place: &DevicePlace, step: Step, now: Timestamp) -> Result<bool, StoreError> {
+    async fn retire_device(&self, place: &DevicePlace, step: Step, now: Timestamp) -> Result<bool, StoreError> {
         let (protocol, device) = (place.protocol, place.device);
         self.transaction("remove", |mut db| async move {
             let Some(account) = account::lock_known(&mut db, &place.owner).await? else {

@@ -119,8 +119,6 @@ fn restrict(scan: &mut QueryBuilder<Postgres>, account: i64, filter: &Filter, ra
     if let Some(with) = &filter.with {
         scan.push(" AND peer = ").push_bind(with.to_bare().to_string());
         if let Some(resource) = with.resource() {
-            // The index has no more of it: an entry of an index must be smaller than a JID may be.
-            scan.push(" AND left(peer_resource, 128) = left(").push_bind(resource.to_string()).push(", 128)");
             scan.push(" AND peer_resource = ").push_bind(resource.to_string());
         }
     }

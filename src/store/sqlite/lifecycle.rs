@@ -110,7 +110,7 @@ impl LifecycleStore for SqliteStore {
         .await
     }
 
-    async fn remove_device(&self, place: &DevicePlace, step: Step, now: Timestamp) -> Result<bool, StoreError> {
+    async fn retire_device(&self, place: &DevicePlace, step: Step, now: Timestamp) -> Result<bool, StoreError> {
         let (protocol, device) = (place.protocol, place.device);
         self.transaction("remove", |mut db| async move {
             let Some(account) = account::find(&mut db, &place.owner).await? else { return db.abandon(false).await };
