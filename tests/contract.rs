@@ -187,6 +187,8 @@ on_both_databases! {
         a_long_pause_of_the_watch_begins_it_anew,
         bundles_of_unlisted_devices_are_bounded,
         devices_that_were_are_remembered_up_to_a_bound,
+        devices_from_before_there_were_lives_count_as_seen_when_the_schema_came,
+        what_an_older_program_lists_and_delists_confuses_nobody,
     }
     long_jids {
         jids_of_full_length_are_kept_and_found,

@@ -91,7 +91,6 @@ impl Directory {
         max: usize,
     ) -> Result<Vec<BundleItem>, DirectoryError> {
         let items = if requester.is(owner) {
-            self.seen(owner, requester).await;
             self.as_published(owner, protocol, devices, max).await?
         } else {
             self.with_prekeys(owner, requester, protocol, devices, max).await?

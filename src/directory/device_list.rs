@@ -26,7 +26,6 @@ impl Directory {
     ) -> Result<DeviceList, DirectoryError> {
         let own_session = requester.session().filter(|_| requester.is(owner));
         let list = self.store.device_list(owner, protocol, own_session.as_ref()).await?;
-        self.seen(owner, requester).await;
         list.ok_or(DirectoryError::NotFound("this account has no device list"))
     }
 
@@ -46,7 +45,6 @@ impl Directory {
         let ListPublished::Accepted { list, changed } = outcome else {
             return Err(DirectoryError::TooManyDevices(limit));
         };
-        self.seen(owner, requester).await;
         let merged = list != *published;
         self.metrics.list_published(protocol, merged);
         let announce_to = if changed || merged {

@@ -76,12 +76,13 @@ impl LifeRun {
 }
 
 impl Directory {
-    /// The session has shown itself, by reading what is its own or using its archive: so has its device, if it is certain
-    /// which one that is. Nothing is written yet. A database that is away is no reason to refuse what the session wants.
+    /// A session of the owner has asked for something of its own, directory or archive: so its device has shown itself, if
+    /// it is certain which one that is. Nothing is written yet. A database that is away is no reason to refuse what the
+    /// session wants.
     pub async fn seen(&self, owner: &Owner, requester: &Requester) {
         let Some(session) = requester.session().filter(|_| requester.is(owner)) else { return };
         let now = self.clock.now();
-        if !self.life.may_ask(&session, now) {
+        if self.life.asked(&session, now) {
             return;
         }
         for protocol in Protocol::ALL {
@@ -89,6 +90,7 @@ impl Directory {
                 // A session that has been two devices may go on as either.
                 Ok(devices) => {
                     if let [device] = devices.as_slice() {
+                        self.life.ask_no_more(&session, now);
                         self.alive(owner, protocol, *device);
                     }
                 }

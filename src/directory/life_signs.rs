@@ -46,14 +46,14 @@ impl LifeSigns {
         true
     }
 
-    /// Whether it is time to ask which device a session is. Asking once is enough for a while.
-    pub(super) fn may_ask(&self, session: &SessionJid, now: Timestamp) -> bool {
-        let asked = &mut self.lock().asked;
-        if asked.get(session).is_some_and(|asked| now.since(*asked) < ASKED_FOR) {
-            return false;
-        }
-        remember(asked, session.clone(), now);
-        true
+    /// Whether it has been asked not long ago which device a session is.
+    pub(super) fn asked(&self, session: &SessionJid, now: Timestamp) -> bool {
+        self.lock().asked.get(session).is_some_and(|asked| now.since(*asked) < ASKED_FOR)
+    }
+
+    /// It was asked, and there was an answer: that is enough for a while.
+    pub(super) fn ask_no_more(&self, session: &SessionJid, now: Timestamp) {
+        remember(&mut self.lock().asked, session.clone(), now);
     }
 
     /// Everything that waits; it waits no longer.

@@ -11,5 +11,7 @@ mod extension;
 mod history;
 mod node;
 pub mod notice;
+pub mod outcome;
+pub mod plugin;
 pub mod request;
 pub mod service;

@@ -128,6 +128,7 @@ impl Service {
         addressing: &dyn Addressing,
     ) -> Result<Answer, StanzaError> {
         let Request { requester, owner, relation, payload } = request;
+        self.directory.seen(&owner, &requester).await;
         match payload {
             Payload::Pubsub(payload) => {
                 directory::answer(&self.directory, Request { requester, owner, relation, payload }).await
@@ -142,7 +143,6 @@ impl Service {
                 if tokio::time::timeout(Self::SETTLE, settled).await.is_err() {
                     return Err(StanzaError::new(Condition::ResourceConstraint, "the archive is busy; try again"));
                 }
-                self.directory.seen(&owner, &requester).await;
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
             }
             Payload::Read(read) => {

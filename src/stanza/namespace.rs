@@ -32,3 +32,7 @@ pub const MAM: &str = "urn:xmpp:mam:2";
 pub const STANZA_ID: &str = "urn:xmpp:sid:0";
 /// Our own extension (docs/protocol.md).
 pub const MULTIEND: &str = "urn:multiend:0";
+/// What the server plugins and we say to each other (docs/plugin-protocol.md).
+pub const PLUGIN: &str = "urn:multiend:plugin:0";
+/// Namespace delegation (XEP-0355), whose wrapper the plugins use.
+pub const DELEGATION: &str = "urn:xmpp:delegation:2";

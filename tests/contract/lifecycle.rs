@@ -1,6 +1,6 @@
 //! The life cycle of devices (directory invariant 8).
 
-use multiend::model::{Device, DeviceList, Timestamp};
+use multiend::model::{Clock, Device, DeviceList, SystemClock, Timestamp};
 use multiend::store::{
     DevicePlace, DeviceState, Due, DuePage, ListPublished, NoticeKind, QuarantineCause, Revived, SharedStore,
     SignOfLife, Step, StoreError,
@@ -284,4 +284,39 @@ pub async fn devices_that_were_are_remembered_up_to_a_bound(database: Database) 
     // The one with an issued prekey is remembered.
     publish_bundle(&store, &plain_bundle(1, [1])).await;
     assert_eq!(claim(&store, "carol", at(3)).await, Got::LastResort(1));
+}
+
+pub async fn devices_from_before_there_were_lives_count_as_seen_when_the_schema_came(database: Database) {
+    let store = database.open().await;
+    publish(&store, "phone", &[1, 2], at(-1_000_000)).await;
+    publish_bundle(&store, &plain_bundle(1, [1])).await;
+    // As an older program leaves them, and then what the migration does.
+    database.execute("DELETE FROM device_life").await;
+    assert_eq!(state(&store, 1).await, Some(DeviceState::Listed));
+    let migration = match database.is_sqlite() {
+        true => include_str!("../../migrations/sqlite/0006_lifecycle.sql"),
+        false => include_str!("../../migrations/postgres/0006_lifecycle.sql"),
+    };
+    let begin = migration.find("INSERT INTO device_life").unwrap();
+    let end = begin + migration[begin..].find(';').unwrap();
+    database.execute(&migration[begin..end]).await;
+    let now = SystemClock.now();
+    let records = store.device_records(&alice()).await.unwrap().unwrap();
+    for record in records {
+        assert_eq!((record.state, record.listed_at), (DeviceState::Listed, Some(at(-1_000_000))));
+        assert!(now.since(record.seen_at.unwrap()) < DAY);
+    }
+    assert_eq!(due(&store, Due::NoBundleSince(now)).await, [2]);
+}
+
+pub async fn what_an_older_program_lists_and_delists_confuses_nobody(database: Database) {
+    let store = database.open().await;
+    publish(&store, "phone", &[1, 2, 3], at(0)).await;
+    // It has listed 1 and taken 2 out of the list, and knows nothing of lives.
+    database.execute("DELETE FROM device_life WHERE device = 1").await;
+    database.execute("DELETE FROM listed_device WHERE device = 2").await;
+    assert!(!store.quarantine_device(&place(2), Step::IfDue(Due::NoBundleSince(at(0))), at(1)).await.unwrap());
+    assert_eq!(due(&store, Due::NoBundleSince(at(0))).await, [3]);
+    assert!(store.quarantine_device(&place(1), Step::Now, at(1)).await.unwrap());
+    assert_eq!(in_force(&store).await, [3]);
 }

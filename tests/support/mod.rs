@@ -7,9 +7,11 @@
 //! Use it from an integration test with `mod support;`.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod archive;
 pub mod ejabberd;
 pub mod multiend;
 pub mod omemo;
+pub mod plugin;
 pub mod ports;
 pub mod postgres;
 pub mod process;

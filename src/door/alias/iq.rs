@@ -2,7 +2,7 @@
 
 use super::address::{Addressee, Aliases};
 use crate::door::request::{Relation, Request};
-use crate::door::service::{Addressing, Answer, Payload, Service};
+use crate::door::service::{Addressing, Answer, Event, Payload, Service};
 use crate::model::{Owner, Requester};
 use crate::stanza::disco::{self, Subject};
 use crate::stanza::error::{Condition, StanzaError};
@@ -79,11 +79,15 @@ fn stanzas(aliases: &Aliases, iq: &Incoming<'_>, owner: &Owner, answer: &Answer)
     // Results come from the address that was asked, or the client would not believe them.
     stanzas.extend(answer.messages.iter().map(|payload| message(iq.to.as_str(), iq.from.as_str(), None, payload)));
     stanzas.push(iq.result(&answer.result));
+    stanzas.extend(events(aliases, owner, &answer.events));
+    stanzas
+}
+
+/// What those are told who subscribed to an alias.
+pub(in crate::door) fn events(aliases: &Aliases, owner: &Owner, events: &[Event]) -> Vec<String> {
     let from = aliases.owner(owner);
     // A headline is never kept for an offline session, which fetches the list when it comes back.
-    stanzas
-        .extend(answer.events.iter().map(|event| message(&from, event.to.as_str(), Some("headline"), &event.payload)));
-    stanzas
+    events.iter().map(|event| message(&from, event.to.as_str(), Some("headline"), &event.payload)).collect()
 }
 
 fn message(from: &str, to: &str, kind: Option<&str>, payload: &str) -> String {
