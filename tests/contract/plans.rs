@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use multiend::model::{Device, PrekeyId, Timestamp};
-use multiend::store::{Edge, Filter, Page, PageQuery, SharedStore};
+use multiend::store::{DevicePlace, Due, Edge, Filter, Page, PageQuery, Revived, SharedStore, SignOfLife, Step};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::process::poll_async;
 
 use super::database::Database;
 use super::words::{
-    Got, OMEMO2, alice, at, claim, copy, device, id, jid, list, message, plain_bundle, publish, session,
+    Got, OMEMO2, alice, at, claim, copy, device, id, jid, list, message, owner, plain_bundle, publish, session,
 };
 
 /// Enough for PostgreSQL to turn to generic plans, which it does after five runs of a statement on one connection.
@@ -44,10 +44,14 @@ const FILL: [&str; 9] = [
      FROM account, generate_series(1, 30000) n WHERE jid = 'alice@example.org'",
     "INSERT INTO prekey_claim (account, protocol, device, requester, key, identity_key, claimed_at)
      SELECT id, 2, 1, 'r' || n, 'x', 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
+    "INSERT INTO device_life (account, protocol, device, listed_at, seen_at, no_bundle_since, quarantined_at, cause)
+     SELECT id, 2, n, 0, moment, CASE WHEN id % 2 = 0 THEN moment END, CASE n WHEN 2 THEN moment END, CASE n WHEN 2 THEN 1 END
+     FROM account, generate_series(1, 2) n, LATERAL (SELECT 1900000000000000 + id AS moment) m
+     WHERE jid <> 'alice@example.org'",
 ];
 
 /// The tables that grow with use.
-const TABLES: [&str; 6] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim"];
+const TABLES: [&str; 7] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim", "device_life"];
 
 async fn pages(store: &SharedStore) {
     let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };
@@ -71,6 +75,25 @@ async fn pages(store: &SharedStore) {
         }
     }
     store.ends(&alice(), at(0)).await.unwrap().unwrap();
+}
+
+/// What the life cycle of devices comes to.
+async fn lives(store: &SharedStore) {
+    let place = |owner| DevicePlace { owner, protocol: OMEMO2, device: device(1) };
+    let others = (100..120).map(|n| place(owner(&format!("u{n}"))));
+    let signs: Vec<_> = others.map(|place| SignOfLife { place, at: at(200_000_000) }).collect();
+    store.note_signs_of_life(&signs).await.unwrap();
+    let before = Timestamp::from_micros(1_900_000_000_000_000 + 90);
+    for due in [Due::NoBundleSince(before), Due::UnseenSince(before), Due::QuarantinedSince(before)] {
+        let first = store.due_devices(due, None, 20).await.unwrap();
+        assert!(first.next.is_some());
+        store.due_devices(due, first.next, 20).await.unwrap();
+    }
+    assert!(store.quarantine_device(&place(alice()), Step::Now, at(0)).await.unwrap());
+    assert_eq!(store.revive_device(&place(alice()), 9, at(0)).await.unwrap(), Revived::Listed);
+    store.device_records(&alice()).await.unwrap();
+    assert_eq!(store.owner_records(Some(&alice()), 20).await.unwrap().len(), 20);
+    store.watched_since(Duration::from_secs(1), at(0)).await.unwrap();
 }
 
 /// One round of what requests come to.
@@ -99,6 +122,7 @@ async fn requests(store: &SharedStore, round: usize) {
     store.device_list(&alice(), OMEMO2, Some(&session("x"))).await.unwrap();
     store.learn_session(&alice(), OMEMO2, &session("phone"), device(1), at(0)).await.unwrap();
     store.forget_claims(at(-1_000_000), 10).await.unwrap();
+    lives(store).await;
     // The first few of the copies that expire at all.
     store.purge(Timestamp::from_micros(1_900_000_000_000_000 + 200), 10).await.unwrap();
 }
