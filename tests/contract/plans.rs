@@ -19,7 +19,7 @@ const ROUNDS: usize = 7;
 
 /// Alice has 100,000 copies of messages with four peers, one a second, and 30,000 prekeys of her device 2 that she has
 /// withdrawn; 20,000 other accounts have bundles and archives too.
-const FILL: [&str; 9] = [
+const FILL: [&str; 10] = [
     "INSERT INTO account (jid, next_sequence, last_at, created_at)
      SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
      FROM generate_series(1, 20000) n",
