@@ -193,6 +193,7 @@ async fn a_message_that_is_taken_back_leaves_a_tombstone_in_both_archives() {
     let (mut alice, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);
     send(&mut alice, BOB, "m1", "<body>oops</body>").await;
     send(&mut alice, BOB, "m2", "<body>fine</body>").await;
+    bob.wait_for("what to take back", |e| e.attr("id") == Some("m2")).await;
     // Nobody takes back what another has said.
     send(&mut bob, ALICE, "r0", "<retract xmlns='urn:xmpp:message-retract:1' id='m2'/>").await;
     alice.wait_for("bob's attempt", |e| e.attr("id") == Some("r0")).await;
