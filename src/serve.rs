@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::forget_claims;
+use crate::admin::life_cycle;
 use crate::admin::purge::{self, PurgeSettings};
 use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
-use crate::config::Config;
+use crate::config::{Config, LifecycleMode};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::dispatch::{self, Doors};
@@ -136,6 +137,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let (purging, window) = (purge_settings(&config), config.directory.repeat_window);
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
+    let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let notices = NoticeSender {
         directory,
@@ -157,6 +159,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
         notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
+        lives.await.map_err(|error| ServeError::Task("the life cycle of devices", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
     match timeout(LAST_WAIT, rest).await {
@@ -233,6 +236,23 @@ fn directory_settings(config: &Config) -> directory::Settings {
         claims: ClaimRules { repeat_window: config.directory.repeat_window, ..ClaimRules::default() },
         domains: config.domains.clone(),
         max_subscriptions: config.directory.max_subscriptions,
+        life: life_settings(config),
+    }
+}
+
+fn life_settings(config: &Config) -> directory::LifeSettings {
+    let life = &config.directory.lifecycle;
+    directory::LifeSettings {
+        mode: match life.mode {
+            LifecycleMode::Off => directory::Mode::Off,
+            LifecycleMode::DryRun => directory::Mode::DryRun,
+            LifecycleMode::On => directory::Mode::On,
+        },
+        bundle_grace: life.bundle_grace,
+        unseen_limit: life.unseen_limit,
+        removal_delay: life.removal_delay,
+        seen_granularity: life.seen_granularity,
+        batch: life.batch,
     }
 }
 
