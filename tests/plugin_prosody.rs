@@ -10,6 +10,8 @@
 
 #[path = "plugin_prosody/directory.rs"]
 mod directory;
+#[path = "plugin_prosody/documents.rs"]
+mod documents;
 #[path = "plugin_prosody/failures.rs"]
 mod failures;
 #[path = "plugin_prosody/federation.rs"]

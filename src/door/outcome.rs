@@ -8,7 +8,7 @@ use crate::archive::ingest::Committed;
 #[derive(Debug)]
 pub enum Accepted {
     /// A message through the alias door.
-    Message(AcceptedMessage),
+    Message(Box<AcceptedMessage>),
     /// A message of a server's batch of copies.
     Copies(AcceptedCopies),
 }
@@ -18,7 +18,7 @@ impl Accepted {
     pub fn outcome(committed: Committed<Self>) -> Vec<String> {
         let Committed { token, result } = committed;
         match token {
-            Self::Message(token) => AcceptedMessage::outcome(Committed { token, result }),
+            Self::Message(token) => AcceptedMessage::outcome(Committed { token: *token, result }),
             Self::Copies(token) => AcceptedCopies::outcome(Committed { token, result }),
         }
     }
@@ -26,7 +26,7 @@ impl Accepted {
 
 impl From<AcceptedMessage> for Accepted {
     fn from(message: AcceptedMessage) -> Self {
-        Self::Message(message)
+        Self::Message(Box::new(message))
     }
 }
 

@@ -40,3 +40,40 @@ async fn when_one_of_two_instances_dies_the_other_takes_over_without_loss() {
     }
     assert!(two.metric("multiend_link_reconnects_total") < 0.5);
 }
+
+#[tokio::test]
+async fn a_database_that_goes_away_loses_nothing_and_reorders_nothing() {
+    let mut postgres = Postgres::start(Fsync::On);
+    let url = postgres.fresh_database().await;
+    let server = prosody(&["alice", "bob"]).host("multiend_timeout = 2").start();
+    let mut multiend = Multiend::builder(server.component_port()).database(&url).start();
+    let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
+    let mut bob = Client::connect(server.c2s_port(), DOMAIN, "bob", "phone").await;
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        for n in 0..60 {
+            let id = format!("m{round}-{n}");
+            send(&mut alice, BOB, &id, OMEMO).await;
+            expected.push(id);
+            match (round, n) {
+                (0 | 1, 20) => postgres.kill9(),
+                // A batch that was accepted and never stored dies with it.
+                (1, 30) => multiend.kill9(),
+                _ => {}
+            }
+        }
+        alice.everything_until_pong(DOMAIN).await;
+        match round {
+            0 => postgres.restart(),
+            1 => {
+                postgres.restart();
+                multiend.restart();
+            }
+            _ => {}
+        }
+    }
+    let last = expected.last().unwrap().clone();
+    for client in [&mut alice, &mut bob] {
+        assert_eq!(archived_until(client, &last).await, expected);
+    }
+}

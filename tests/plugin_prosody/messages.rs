@@ -186,3 +186,34 @@ async fn disco_says_what_clients_look_for() {
     .await;
     assert!(String::from(&form).contains("after-id"));
 }
+
+#[tokio::test]
+async fn a_message_that_is_taken_back_leaves_a_tombstone_in_both_archives() {
+    let setup = Setup::start(&["alice", "bob"]);
+    let (mut alice, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);
+    send(&mut alice, BOB, "m1", "<body>oops</body>").await;
+    send(&mut alice, BOB, "m2", "<body>fine</body>").await;
+    bob.wait_for("what to take back", |e| e.attr("id") == Some("m2")).await;
+    // Nobody takes back what another has said.
+    send(&mut bob, ALICE, "r0", "<retract xmlns='urn:xmpp:message-retract:1' id='m2'/>").await;
+    alice.wait_for("bob's attempt", |e| e.attr("id") == Some("r0")).await;
+    send(&mut alice, BOB, "r1", "<retract xmlns='urn:xmpp:message-retract:1' id='m1'/>").await;
+    for client in [&mut alice, &mut bob] {
+        archived_until(client, "r1").await;
+        let page = query(client, "").await.unwrap();
+        let texts: Vec<String> = page.results.iter().map(|(_, message)| String::from(message)).collect();
+        assert!(texts[0].contains("<retracted") && !texts[0].contains("oops"), "{}", texts[0]);
+        assert!(texts[1].contains("fine"));
+    }
+}
+
+#[tokio::test]
+async fn what_an_owner_does_not_want_archived_is_not() {
+    let setup = Setup::start(&["alice", "bob"]);
+    let (mut alice, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);
+    let prefs = "<prefs xmlns='urn:xmpp:mam:2' default='never'><always/><never/></prefs>";
+    assert_eq!(bob.request("set", None, prefs).await.attr("type"), Some("result"));
+    send(&mut alice, BOB, "m1", "<body>b</body>").await;
+    assert_eq!(archived_until(&mut alice, "m1").await, ["m1"]);
+    assert!(query(&mut bob, "").await.unwrap().results.is_empty());
+}

@@ -9,6 +9,7 @@ local hashes = require "util.hashes";
 local async = require "util.async";
 
 local segment_bytes = 1024 * 1024; -- What is sent again at most after a restart.
+local aside_bytes = 16 * 1024 * 1024; -- What is set aside at most: nobody may fill the disk with it.
 local idle_bytes = 128 * 1024;     -- An acknowledged segment of this size is done with.
 
 local methods = {};
@@ -194,7 +195,9 @@ end
 
 -- Keeps a record that the component will never take where an operator finds it.
 function methods:set_aside(text)
-	local file = io.open(self.directory .. "/refused.xml", "ab");
+	local path = self.directory .. "/refused.xml";
+	if (lfs.attributes(path, "size") or 0) + #text > aside_bytes then return; end
+	local file = io.open(path, "ab");
 	if not file then return; end
 	file:write(text, "\n");
 	file:close();

@@ -64,6 +64,19 @@ local function new(options)
 		end
 	end
 
+	-- Somebody has just been given this list: if mod_pep has another, news of it was lost.
+	function self.compare(user, node, given)
+		local ok, _, announced = mod_pep.get_pep_service(user):get_last_item(node, true);
+		local ours, theirs = ok and announced and announced.tags[1], given and given.tags[1];
+		local function ids(list)
+			local found = {};
+			for device in list:childtags("device") do found[#found + 1] = device.attr.id or ""; end
+			table.sort(found);
+			return table.concat(found, " ");
+		end
+		if (ours and ids(ours)) ~= (theirs and ids(theirs)) then self.refresh(user, node); end
+	end
+
 	-- Asks for the list in force, until there is an answer.
 	function self.refresh(user, node)
 		local function again() module:add_timer(retry_seconds, function () self.refresh(user, node); end); end

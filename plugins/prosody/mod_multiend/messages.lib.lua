@@ -90,7 +90,10 @@ local function record(owner, direction, id, stanza)
 	local text = ("<copy owner='%s' direction='%s' id='%s' stamp='%s'>%s</copy>"):format(
 		st.xml_escape(owner), direction, id, stamp(), tostring(stanza));
 	stanza.attr.xmlns = nil;
-	return (text:gsub("[\r\n]", { ["\r"] = "&#13;", ["\n"] = "&#10;" }));
+	if text:find("\n", 1, true) or text:find("\r", 1, true) then
+		text = text:gsub("[\r\n]", { ["\r"] = "&#13;", ["\n"] = "&#10;" });
+	end
+	return text;
 end
 
 local function hook(options)
@@ -146,7 +149,8 @@ local function hook(options)
 		module:hook("pre-message/" .. to, function (event)
 			local origin = event.origin;
 			if origin.username then
-				event.stanza = without_ids(st.clone(event.stanza), jid.join(origin.username, module.host));
+				-- on_message has made this a stanza of its own.
+				without_ids(event.stanza, jid.join(origin.username, module.host));
 			end
 		end, -1);
 	end

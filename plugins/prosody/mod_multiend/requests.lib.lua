@@ -61,7 +61,7 @@ local function hook(options)
 		send(origin, st.error_reply(stanza, "wait", condition, "The OMEMO directory and archive cannot be reached now; try again later"));
 	end
 
-	local function hand_over(origin, stanza, user, unsettled, changed_list)
+	local function hand_over(origin, stanza, user, unsettled, changed_list, read_list)
 		local owner, from = jid.join(user, module.host), stanza.attr.from;
 		local bare = jid.bare(from);
 		local relation = bare == owner and "self" or is_subscribed(user, module.host, bare) and "contact" or "other";
@@ -84,7 +84,10 @@ local function hook(options)
 					if told.name == "iq" then
 						answered = true;
 						told.attr.id, told.attr.from = stanza.attr.id, stanza.attr.to;
-						if changed_list and told.attr.type == "result" then
+						if read_list and told.attr.type == "result" then
+							local items = told:find("{" .. ns_pubsub .. "}pubsub/items");
+							lists.compare(user, read_list, items and items:get_child("item"));
+						elseif changed_list and told.attr.type == "result" then
 							local list = answer:get_child("list", ns_plugin);
 							if list then lists.apply(user, list); else lists.refresh(user, changed_list); end
 						end
@@ -107,8 +110,10 @@ local function hook(options)
 		if payload.name == "pubsub" and (xmlns == ns_pubsub or xmlns == ns_pubsub .. "#owner") then
 			local verb, node = omemo_request(payload);
 			if not verb then return; end
-			local changes = list_nodes[node] and (verb == "publish" or verb == "retract" or verb == "delete") and node;
-			lists.when_imported(user, function () hand_over(origin, stanza, user, false, changes); end);
+			local is_list = list_nodes[node] and node;
+			local changes = is_list and (verb == "publish" or verb == "retract" or verb == "delete") and node;
+			local reads = is_list and verb == "items" and node;
+			lists.when_imported(user, function () hand_over(origin, stanza, user, false, changes, reads); end);
 			return true;
 		elseif xmlns == ns_mam and is_self then
 			if payload.name == "query" and kind == "set" then origin.multiend_asked_archive = true; end

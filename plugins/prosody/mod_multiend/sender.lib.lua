@@ -9,7 +9,7 @@ local is_before = module:require "journal".is_before;
 local ns_plugin = "urn:multiend:plugin:0";
 local window_bytes = 256 * 1024; -- With one copy of up to 256 KiB (more no client may send) below what a component takes.
 local first_wait, longest_wait = 1, 30;
-local gathering = 0.02; -- How long a copy waits for others to share its window, in seconds.
+local gathering = 0.05; -- How long a copy waits for others to share its window, in seconds.
 
 local function new(options)
 	local journal, components = options.journal, options.components;
@@ -136,6 +136,8 @@ local function new(options)
 		local position = last_of:get(owner) or (forgotten and recovered_until);
 		if not position or settled(position) then return callback(true); end
 		if not components.current() then return callback(false); end
+		pump();
+		if settled(position) then return callback(true); end
 		local watcher = { position = position };
 		local timer = module:add_timer(seconds, function ()
 			for i, other in ipairs(watchers) do

@@ -146,7 +146,7 @@ impl News {
     /// for in the order of the owner's own requests, it is never an older one than the server has. `None` if nobody there
     /// would understand.
     pub fn list_changed(&self, owner: &Owner, node: Node) -> Option<String> {
-        let server = Jid::from(BareJid::from_parts(None, &owner.jid().domain()));
+        let server = Jid::from(BareJid::from_parts(None, owner.jid().domain()));
         self.servers.speaking(&server)?;
         let mut out = String::from("<iq type='set'");
         let name = node.name();
