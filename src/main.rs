@@ -10,12 +10,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use multiend::admin::dead_letters;
 use multiend::config::{self, Config, Loaded};
+use multiend::model::SystemClock;
 use multiend::{admin, ops, serve, store};
 use serde::Serialize;
 use tracing::{error, info, warn};
 
-use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath};
+use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath, DeadLettersCommand};
 
 /// What a command comes to.
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -103,6 +105,20 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
     let store = store::open(config.database.expose(), 1).await?;
     match command {
         AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store.as_ref(), &of.owner).await?, json),
+        AdminCommand::Export(of) => {
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            admin::export::export(store.as_ref(), &SystemClock, &of.owner, &mut out).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // The parser has seen to it that they said yes.
+        AdminCommand::Erase { of, yes: _ } => print(&admin::erase::erase(store.as_ref(), &of.owner).await?, json),
+        AdminCommand::DeadLetters(command) => match command {
+            DeadLettersCommand::List => print(&dead_letters::list(store.as_ref()).await?, json),
+            DeadLettersCommand::Retry { letters } => print(&dead_letters::retry(store.as_ref(), &letters).await?, json),
+            DeadLettersCommand::Drop { letters } => {
+                print(&dead_letters::drop_letters(store.as_ref(), &letters).await?, json)
+            }
+        },
         AdminCommand::Stats => print(&admin::stats::stats(store.as_ref()).await?, json),
     }
 }

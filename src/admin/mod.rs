@@ -6,6 +6,9 @@
 //! a running server must be told of it goes through the database.
 
 pub mod cursors;
+pub mod dead_letters;
+pub mod erase;
+pub mod export;
 pub mod forget_claims;
 pub mod purge;
 pub mod stats;

@@ -10,7 +10,9 @@ mod archive_id_secret;
 mod claims;
 mod columns;
 mod cursor;
+mod dead_letter;
 mod directory;
+mod erase;
 mod error;
 mod history;
 mod history_rows;
@@ -29,7 +31,9 @@ use std::sync::Arc;
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
 pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
 pub use cursor::{Cursor, CursorStore};
+pub use dead_letter::{DeadLetter, DeadLetterStore};
 pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
+pub use erase::{EraseStore, Erased};
 pub use error::StoreError;
 pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
 pub use metrics::StoreMetrics;
@@ -38,7 +42,15 @@ pub use preferences::PreferencesStore;
 
 /// A database with everything in it.
 pub trait Store:
-    DirectoryStore + ClaimStore + ArchiveStore + NoticeStore + HistoryStore + PreferencesStore + CursorStore
+    DirectoryStore
+    + ClaimStore
+    + ArchiveStore
+    + NoticeStore
+    + HistoryStore
+    + PreferencesStore
+    + CursorStore
+    + DeadLetterStore
+    + EraseStore
 {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
