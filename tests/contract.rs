@@ -25,6 +25,7 @@ mod contract {
     pub mod database;
     pub mod dead_letters;
     pub mod device_lists;
+    pub mod devices;
     pub mod directory_model;
     pub mod erase;
     pub mod expiry;
@@ -80,6 +81,14 @@ on_both_databases! {
         a_deleted_list_is_gone_and_unseen,
         concurrent_publishes_lose_no_device,
         sessions_beyond_the_bound_are_forgotten,
+    }
+    devices {
+        one_device_is_added_relabelled_and_removed,
+        a_list_takes_no_device_beyond_the_limit,
+        adding_is_seeing_that_device_and_no_other,
+        ten_devices_add_themselves_while_two_are_removed,
+        a_device_is_told_what_became_of_its_prekeys,
+        bundles_and_sessions_are_found_by_device,
     }
     bundles {
         the_owner_gets_back_exactly_what_it_published,

@@ -155,6 +155,21 @@ impl Default for RetentionSettings {
     }
 }
 
+/// `[plugin]`: the module in the server (docs/plugin-protocol.md).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginSettings {
+    /// Whether the servers of `domains` are believed when they hand over copies of messages and requests of their users.
+    /// Default true.
+    pub enabled: bool,
+}
+
+impl Default for PluginSettings {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
 /// `[http]`: metrics and health.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

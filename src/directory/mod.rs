@@ -4,11 +4,16 @@
 //! Knows no XML and no SQL. What must be atomic is asked of the store as one operation; this layer never reads, decides and
 //! writes in separate steps.
 
+mod batch_claim;
 mod bundle;
 mod claim;
+mod device;
 mod device_list;
+pub mod digest;
 mod history;
 mod metrics;
+mod node;
+mod notice;
 mod session;
 mod subscription;
 
@@ -17,11 +22,15 @@ use std::sync::Arc;
 
 use jid::DomainPart;
 
+pub use batch_claim::{OwnerClaimed, WantedDevices};
 pub use bundle::BundleItem;
 pub use claim::{ClaimError, Wanted};
+pub use device::Published;
 pub use device_list::ListChange;
 pub use history::HistoryPage;
 pub use metrics::DirectoryMetrics;
+pub use node::Contents;
+pub use notice::{Due, Told};
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
 use crate::store::{ClaimLimit, ClaimRules, SharedStore, StoreError};

@@ -12,6 +12,7 @@ mod history;
 mod key_exchange;
 mod message;
 mod preferences;
+mod relation;
 mod timestamp;
 mod view;
 
@@ -23,5 +24,6 @@ pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
 pub use key_exchange::KeyExchange;
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, Origin, Retraction, StoredCopy};
 pub use preferences::{ArchiveDefault, ArchivePreferences, MAX_PREFERENCE_JIDS, PreferencesError};
+pub use relation::Relation;
 pub use timestamp::{Clock, SystemClock, Timestamp};
 pub use view::{ProtocolDevice, Unreadable};

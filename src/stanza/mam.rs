@@ -18,7 +18,7 @@ mod reply;
 mod request;
 
 pub use preferences::{push_preferences, read_preferences};
-pub use reply::{Ends, Fin, expired_placeholder, form, metadata, push_result};
+pub use reply::{Ends, Fin, expired_placeholder, form, mark_unstable, metadata, push_result};
 pub use request::{Query, Request, RequestError};
 
 use super::namespace;

@@ -11,6 +11,7 @@ mod claims;
 mod columns;
 mod cursor;
 mod dead_letter;
+mod device;
 mod directory;
 mod erase;
 mod error;
@@ -32,6 +33,7 @@ pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, Pag
 pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
 pub use cursor::{Cursor, CursorStore};
 pub use dead_letter::{DeadLetter, DeadLetterStore};
+pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
 pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
 pub use erase::{EraseStore, Erased};
 pub use error::StoreError;
@@ -45,6 +47,7 @@ pub trait Store:
     DirectoryStore
     + ClaimStore
     + ArchiveStore
+    + DeviceStore
     + NoticeStore
     + HistoryStore
     + PreferencesStore

@@ -17,6 +17,7 @@ use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::directory::Directory;
+use crate::door::outcome::Accepted;
 use crate::door::service::store_error;
 use crate::link::LONGEST_STANZA;
 use crate::model::{
@@ -130,7 +131,7 @@ pub struct MessageServices {
     /// The time of copies.
     pub clock: Arc<dyn Clock>,
     /// The archive's writer.
-    pub ingest: IngestHandle<AcceptedMessage>,
+    pub ingest: IngestHandle<Accepted>,
     /// Counts what is not archived.
     pub metrics: ArchiveMetrics,
 }
@@ -192,7 +193,7 @@ impl MessageDoor {
         let bytes = u32::try_from(message.body.len().saturating_mul(2)).unwrap_or(WAITING_BYTES).min(WAITING_BYTES);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| shutting_down())?;
         let (archived, token) = self.prepare(incoming, &parties, message, class, room)?;
-        self.services.ingest.submit(archived, token).await.map_err(|_| shutting_down())?;
+        self.services.ingest.submit(archived, token.into()).await.map_err(|_| shutting_down())?;
         Ok(None)
     }
 

@@ -12,6 +12,7 @@ mod claim;
 mod claims;
 mod cursor;
 mod dead_letter;
+mod device;
 mod device_list;
 mod directory;
 mod erase;
