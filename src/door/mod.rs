@@ -13,5 +13,6 @@ mod node;
 pub mod notice;
 pub mod outcome;
 pub mod plugin;
+mod policy;
 pub mod request;
 pub mod service;

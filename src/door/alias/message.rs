@@ -12,25 +12,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::address::{Addressee, Aliases};
 use super::known_accounts::KnownAccounts;
 use crate::archive::archive_id::{ArchiveIds, Named};
-use crate::archive::classify::{Verdict, classify};
+use crate::archive::classify::{Verdict, classify_with};
 use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
+use crate::archive::retraction::origin_of;
 use crate::directory::Directory;
 use crate::door::outcome::Accepted;
 use crate::door::service::store_error;
 use crate::link::LONGEST_STANZA;
-use crate::model::{
-    ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Origin, Owner, Requester, Retraction, Timestamp,
-};
+use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::meaning::meaning;
 use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
+use crate::stanza::omemo::Encrypted;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
-use crate::stanza::{ephemeral, omemo, retraction};
+use crate::stanza::{ephemeral, omemo};
 use crate::store::{Appended, SharedStore};
 
 /// Longest message taken, in bytes without its addresses. What is put around it for its delivery, or for an answer from the
@@ -179,14 +179,15 @@ impl MessageDoor {
             let text = format!("a message may have at most {MAX_MESSAGE} bytes here");
             return Err(StanzaError::new(Condition::PolicyViolation, text));
         }
-        let class = match self.services.retention.apply(classify(&incoming.element)) {
+        let encrypted = omemo::find(&incoming.element);
+        let class = match self.services.retention.apply(classify_with(&incoming.element, &encrypted)) {
             Verdict::Archive(class) => Some(class),
             Verdict::Skip(reason) => {
                 self.services.metrics.skipped(reason);
                 None
             }
         };
-        self.learn(&parties, incoming).await;
+        self.learn(&parties, incoming, &encrypted).await;
         let shutting_down =
             || StanzaError::new(Condition::ResourceConstraint, "the archive is shutting down; try again");
         // Once as it is kept, and once as it is sent on.
@@ -223,9 +224,9 @@ impl MessageDoor {
     }
 
     /// Remembers which device this session is: it says so in what it sends.
-    async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>) {
+    async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>, encrypted: &[Encrypted<'_>]) {
         let requester = Requester::new(incoming.from.clone());
-        for encrypted in omemo::find(&incoming.element) {
+        for encrypted in encrypted {
             let Some(sid) = encrypted.sid else { continue };
             if let Err(error) =
                 self.services.directory.sent_with(&parties.sender, &requester, encrypted.protocol, sid).await
@@ -297,28 +298,13 @@ impl MessageDoor {
             }
         }
         // Without copies nothing is stored; the message keeps its place behind those before it.
-        let (origin, retracts) = self.origin(incoming, parties, class, at);
         let class = class.unwrap_or(Class::Signal);
+        let author = Jid::from(sender.jid().clone());
+        let ids = &self.services.ids;
+        let (origin, retracts) = origin_of(ids, &incoming.element, class, (&author, recipient.jid()), at);
         let archived =
             ArchivedMessage { class, at, body: message.body, origin, retracts, copies, key_exchanges: Vec::new() };
         Ok((archived, AcceptedMessage { relay, acknowledgement, refused, _room: room }))
-    }
-
-    /// What the author calls the message, or what it takes back (XEP-0424). The author's server vouches for the author.
-    fn origin(
-        &self,
-        incoming: &Incoming<'_>,
-        parties: &Parties,
-        class: Option<Class>,
-        at: Timestamp,
-    ) -> (Option<Origin>, Option<Retraction>) {
-        if !matches!(class, Some(Class::Content | Class::Plain)) || incoming.id.is_empty() {
-            return (None, None);
-        }
-        let origin = |id: &str| self.services.ids.origin(parties.sender.jid(), parties.recipient.jid(), id);
-        let Some(target) = retraction::target(&incoming.element) else { return (Some(origin(&incoming.id)), None) };
-        let tombstone = retraction::tombstone(&incoming.element, target, at);
-        (None, tombstone.map(|tombstone| Retraction { origin: origin(target), tombstone: Bytes::from(tombstone) }))
     }
 
     /// The server could not deliver what we relayed: its error goes on to the session that wrote.
