@@ -60,27 +60,6 @@ pub(super) struct LetterRow {
 }
 
 impl LetterRow {
-    /// The row of a message; `None` for one without copies.
-    pub(super) fn new(
-        message: &ArchivedMessage,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<Option<NewLetter>, StoreError> {
-        let Some(first) = message.copies.first() else { return Ok(None) };
-        let written = serde_json::to_vec(&Written::from(message)).map_err(|_| StoreError::Corrupt("dead letter"))?;
-        let mut owners: Vec<String> = message.copies.iter().map(|copy| copy.owner.to_string()).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        Ok(Some(NewLetter {
-            id: first.archive_id.to_string(),
-            at: now.micros(),
-            // What made the database refuse the message may stand in its words.
-            reason: reason.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect(),
-            message: written,
-            owners,
-        }))
-    }
-
     pub(super) fn into_letter(self) -> Result<DeadLetter, StoreError> {
         let corrupt = || StoreError::Corrupt("dead letter");
         let written: Written = serde_json::from_slice(&self.message).map_err(|_| corrupt())?;
@@ -100,6 +79,25 @@ pub(super) struct NewLetter {
     pub(super) reason: String,
     pub(super) message: Vec<u8>,
     pub(super) owners: Vec<String>,
+}
+
+impl NewLetter {
+    /// The letter of a message; `None` for one without copies.
+    pub(super) fn of(message: &ArchivedMessage, reason: &str, now: Timestamp) -> Result<Option<Self>, StoreError> {
+        let Some(first) = message.copies.first() else { return Ok(None) };
+        let written = serde_json::to_vec(&Written::from(message)).map_err(|_| StoreError::Corrupt("dead letter"))?;
+        let mut owners: Vec<String> = message.copies.iter().map(|copy| copy.owner.to_string()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        Ok(Some(Self {
+            id: first.archive_id.to_string(),
+            at: now.micros(),
+            // What made the database refuse the message may stand in its words.
+            reason: reason.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect(),
+            message: written,
+            owners,
+        }))
+    }
 }
 
 /// A message as JSON: any text that a column might refuse is escaped there.

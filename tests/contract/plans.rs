@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use multiend::model::Timestamp;
+use multiend::model::{Device, PrekeyId, Timestamp};
 use multiend::store::{Edge, Filter, Page, PageQuery, SharedStore};
 use sqlx::{Connection, PgConnection};
 
@@ -17,8 +17,9 @@ use super::words::{
 /// Enough for PostgreSQL to turn to generic plans, which it does after five runs of a statement on one connection.
 const ROUNDS: usize = 7;
 
-/// Alice has 100,000 copies of messages with four peers, one a second; 20,000 other accounts have bundles and archives too.
-const FILL: [&str; 7] = [
+/// Alice has 100,000 copies of messages with four peers, one a second, and 30,000 prekeys that she has withdrawn; 20,000
+/// other accounts have bundles and archives too.
+const FILL: [&str; 8] = [
     "INSERT INTO account (jid, next_sequence, last_at, created_at)
      SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
      FROM generate_series(1, 20000) n",
@@ -35,6 +36,9 @@ const FILL: [&str; 7] = [
     "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at)
      SELECT id, 2, 1, decode(lpad(to_hex(n), 64, '0'), 'hex'), n, n, CASE WHEN n % 2 = 0 THEN 1 END, 1
      FROM account, generate_series(1, 6) n",
+    "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at, withdrawn)
+     SELECT id, 2, 1, decode(lpad(to_hex(n), 64, 'f'), 'hex'), 1000 + n, -n, 1, 1, true
+     FROM account, generate_series(1, 30000) n WHERE jid = 'alice@example.org'",
     "INSERT INTO prekey_claim (account, protocol, device, requester, key, identity_key, claimed_at)
      SELECT id, 2, 1, 'r' || n, 'x', 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
 ];
@@ -80,6 +84,13 @@ async fn requests(store: &SharedStore, round: usize) {
     }
     assert!(matches!(claim(store, &format!("d{round}"), at(2)).await, Got::LastResort(_)));
     store.stock(&alice(), OMEMO2, device(1)).await.unwrap();
+    let withdrawn: Vec<PrekeyId> = (1..20).map(|id| PrekeyId::new(id).unwrap()).collect();
+    store.prekey_states(&alice(), OMEMO2, device(1), &withdrawn).await.unwrap().unwrap();
+    store.bundle_items(&alice(), OMEMO2, 128).await.unwrap();
+    store.device_sessions(&alice(), OMEMO2, device(1), 4).await.unwrap();
+    let added = Device::unlabelled(device(7));
+    store.add_device(&alice(), OMEMO2, &session("phone"), &added, 9, at(0)).await.unwrap();
+    store.remove_device(&alice(), OMEMO2, &session("phone"), device(7), at(0)).await.unwrap();
     store.published_bundles(&alice(), OMEMO2, Some(&[device(1)]), 128).await.unwrap();
     store.publish_device_list(&alice(), OMEMO2, &session("phone"), &list(&[1]), 9, at(0)).await.unwrap();
     store.device_list(&alice(), OMEMO2, Some(&session("x"))).await.unwrap();

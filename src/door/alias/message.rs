@@ -44,9 +44,9 @@ const WAITING_BYTES: u32 = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct AcceptedMessage {
     /// To the addressee.
-    relay: Relay,
+    relay: Box<Relay>,
     /// To the sender, if it asked.
-    acknowledgement: Option<Acknowledgement>,
+    acknowledgement: Option<Box<Acknowledgement>>,
     /// To the sender instead of both.
     refused: String,
     /// Its share of [`WAITING_BYTES`], given back once it has been sent on.
@@ -263,18 +263,20 @@ impl MessageDoor {
         };
         let (sent_id, received_id) = (id(sender)?, id(recipient)?);
         let recipient_alias = self.aliases.alias_text(recipient.jid());
-        let relay = Relay {
+        let relay = Box::new(Relay {
             body: message.body.clone(),
             from: with_resource(&self.aliases.alias_text(sender.jid()), sender_resource.as_deref()),
             to: recipient.as_str().to_owned(),
             archived: (recipient_alias.clone(), received_id.clone()),
-        };
+        });
         let asked = class.is_some() && incoming.element.child("request", MULTIEND).is_some();
-        let acknowledgement = asked.then(|| Acknowledgement {
-            from: recipient_alias,
-            to: incoming.from.to_string(),
-            about: incoming.id.clone(),
-            archived: (self.aliases.alias_text(sender.jid()), sent_id.clone()),
+        let acknowledgement = asked.then(|| {
+            Box::new(Acknowledgement {
+                from: recipient_alias,
+                to: incoming.from.to_string(),
+                about: incoming.id.clone(),
+                archived: (self.aliases.alias_text(sender.jid()), sent_id.clone()),
+            })
         });
         let refused =
             incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));

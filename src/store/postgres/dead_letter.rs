@@ -36,7 +36,7 @@ async fn insert(connection: &mut PgConnection, letter: &NewLetter) -> Result<(),
 #[async_trait]
 impl DeadLetterStore for PostgresStore {
     async fn set_aside(&self, message: &ArchivedMessage, reason: &str, now: Timestamp) -> Result<(), StoreError> {
-        let Some(letter) = &LetterRow::new(message, reason, now)? else { return Ok(()) };
+        let Some(letter) = &NewLetter::of(message, reason, now)? else { return Ok(()) };
         self.transaction("set-aside", |mut db| async move {
             insert(&mut db, letter).await?;
             db.commit(()).await
