@@ -17,7 +17,7 @@ use multiend::{admin, ops, serve, store};
 use serde::Serialize;
 use tracing::{error, info, warn};
 
-use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath, DeadLettersCommand};
+use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath, DeadLettersCommand, Owners};
 
 /// What a command comes to.
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -103,23 +103,32 @@ async fn migrate(config: Config) -> Outcome {
 
 async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcome {
     let store = store::open(config.database.expose(), 1).await?;
+    let (store, clock) = (store.as_ref(), &SystemClock);
     match command {
-        AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store.as_ref(), &of.owner).await?, json),
+        AdminCommand::Stats => print(&admin::stats::stats(store).await?, json),
+        AdminCommand::Owners(Owners { after, limit }) => {
+            print(&admin::owners::owners(store, after.as_ref(), limit).await?, json)
+        }
+        AdminCommand::Devices(of) => print(&admin::devices::devices(store, &of.owner).await?, json),
+        AdminCommand::Quarantine(device) => print(&admin::device::quarantine(store, device.into(), clock).await?, json),
+        AdminCommand::Revive(device) => {
+            let limit = config.directory.max_devices;
+            print(&admin::device::revive(store, device.into(), limit, clock).await?, json)
+        }
+        AdminCommand::Remove(device) => print(&admin::device::remove(store, device.into(), clock).await?, json),
+        AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store, &of.owner).await?, json),
         AdminCommand::Export(of) => {
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-            admin::export::export(store.as_ref(), &SystemClock, &of.owner, &mut out).await?;
+            admin::export::export(store, clock, &of.owner, &mut out).await?;
             Ok(ExitCode::SUCCESS)
         }
         // The parser has seen to it that they said yes.
-        AdminCommand::Erase { of, yes: _ } => print(&admin::erase::erase(store.as_ref(), &of.owner).await?, json),
+        AdminCommand::Erase { of, yes: _ } => print(&admin::erase::erase(store, &of.owner).await?, json),
         AdminCommand::DeadLetters(command) => match command {
-            DeadLettersCommand::List => print(&dead_letters::list(store.as_ref()).await?, json),
-            DeadLettersCommand::Retry { letters } => print(&dead_letters::retry(store.as_ref(), &letters).await?, json),
-            DeadLettersCommand::Drop { letters } => {
-                print(&dead_letters::drop_letters(store.as_ref(), &letters).await?, json)
-            }
+            DeadLettersCommand::List => print(&dead_letters::list(store).await?, json),
+            DeadLettersCommand::Retry { letters } => print(&dead_letters::retry(store, &letters).await?, json),
+            DeadLettersCommand::Drop { letters } => print(&dead_letters::drop_letters(store, &letters).await?, json),
         },
-        AdminCommand::Stats => print(&admin::stats::stats(store.as_ref()).await?, json),
     }
 }
 

@@ -7,9 +7,13 @@
 
 pub mod cursors;
 pub mod dead_letters;
+pub mod device;
+pub mod devices;
 pub mod erase;
 pub mod export;
 pub mod forget_claims;
+pub mod life_cycle;
+pub mod owners;
 pub mod purge;
 pub mod stats;
 pub mod table;

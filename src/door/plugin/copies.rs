@@ -11,10 +11,12 @@ use jid::{DomainPart, Jid};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Servers;
+use crate::archive::archive_id::ArchiveIds;
 use crate::archive::classify::{Verdict, classify};
 use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
+use crate::archive::retraction::origin_of;
 use crate::directory::Directory;
 use crate::door::outcome::Accepted;
 use crate::link::LONGEST_STANZA;
@@ -35,6 +37,8 @@ const SAME_MESSAGE: Duration = Duration::from_secs(1);
 pub struct CopyServices {
     /// Learns which device a session is.
     pub directory: Arc<Directory>,
+    /// Names messages for those that take them back.
+    pub ids: ArchiveIds,
     /// Whether and how long copies are kept.
     pub retention: Retention,
     /// The present time.
@@ -193,6 +197,11 @@ impl CopyDoor {
         // A clock that is ahead of ours must not put a message where no query looks for it.
         let at = copy.at.min(self.services.clock.now());
         let expires_at = self.services.retention.expires_at(class, at, ephemeral::timer(copy.message));
+        let (author, recipient) = match copy.direction {
+            Direction::Sent => (own.to_bare().into(), peer.to_bare()),
+            Direction::Received => (self.author(&peer), own.to_bare()),
+        };
+        let (origin, retracts) = origin_of(&self.services.ids, copy.message, class, (&author, &recipient), at);
         let stored = Copy {
             owner: copy.owner,
             archive_id: copy.id,
@@ -206,12 +215,18 @@ impl CopyDoor {
             class,
             at,
             body: message.body,
-            origin: None,
-            retracts: None,
+            origin,
+            retracts,
             copies: vec![stored],
             key_exchanges: Vec::new(),
         };
         Ok(Some(Prepared { archived, sender, message: copy.message }))
+    }
+
+    /// Who takes back what this address has sent: the account. Of other servers it may be a room, all of whose occupants have
+    /// one bare JID: there only the same full JID is the same author.
+    fn author(&self, from: &Jid) -> Jid {
+        if self.servers.serve(from) { from.to_bare().into() } else { from.clone() }
     }
 
     /// Remembers which device a session is: it says so in what it sends.
