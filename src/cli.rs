@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use multiend::model::{DeviceId, Owner, Protocol};
+use multiend::model::{ArchiveId, DeviceId, Owner, Protocol};
 use multiend::store::DevicePlace;
 
 /// Where the configuration is looked for when nobody says where it is.
@@ -60,6 +60,42 @@ pub(crate) enum AdminCommand {
     Remove(Device),
     /// Print how far an owner's devices have read its archive.
     Cursors(OwnerArg),
+    /// Write what is kept for an account to standard output, in the form of XEP-0227.
+    Export(OwnerArg),
+    /// Delete everything about an account. There is no way back.
+    Erase {
+        #[command(flatten)]
+        of: OwnerArg,
+        /// Yes, everything.
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+    /// Messages that could not be stored for their own sake.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+}
+
+/// What to do with messages that could not be stored.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// Print them, without their content.
+    List,
+    /// Store those named, or all.
+    Retry {
+        /// Their names, as the list has them.
+        #[arg(value_name = "LETTER", value_parser = letter)]
+        letters: Vec<ArchiveId>,
+    },
+    /// Delete those named.
+    Drop {
+        /// Their names, as the list has them.
+        #[arg(value_name = "LETTER", required = true, value_parser = letter)]
+        letters: Vec<ArchiveId>,
+    },
+}
+
+fn letter(text: &str) -> Result<ArchiveId, String> {
+    ArchiveId::parse(text).map_err(|error| error.to_string())
 }
 
 /// Which account.

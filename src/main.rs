@@ -10,13 +10,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use multiend::admin::dead_letters;
 use multiend::config::{self, Config, Loaded};
 use multiend::model::SystemClock;
 use multiend::{admin, ops, serve, store};
 use serde::Serialize;
 use tracing::{error, info, warn};
 
-use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath, Owners};
+use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath, DeadLettersCommand, Owners};
 
 /// What a command comes to.
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -116,6 +117,18 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
         }
         AdminCommand::Remove(device) => print(&admin::device::remove(store, device.into(), clock).await?, json),
         AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store, &of.owner).await?, json),
+        AdminCommand::Export(of) => {
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            admin::export::export(store, clock, &of.owner, &mut out).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // The parser has seen to it that they said yes.
+        AdminCommand::Erase { of, yes: _ } => print(&admin::erase::erase(store, &of.owner).await?, json),
+        AdminCommand::DeadLetters(command) => match command {
+            DeadLettersCommand::List => print(&dead_letters::list(store).await?, json),
+            DeadLettersCommand::Retry { letters } => print(&dead_letters::retry(store, &letters).await?, json),
+            DeadLettersCommand::Drop { letters } => print(&dead_letters::drop_letters(store, &letters).await?, json),
+        },
     }
 }
 

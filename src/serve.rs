@@ -94,14 +94,16 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let directory =
         Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
     let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone())
-        .with_unreadable(config.archive.unreadable);
+        .with_unreadable(config.archive.unreadable)
+        .with_retention(retention(&config));
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
     let requests = AliasDoor::new(aliases.clone(), service);
     let servers = Servers::new(config.domains.iter().filter(|_| config.plugin.enabled).cloned());
     let pages = PageLimits { max_bytes: config.archive.page_bytes.min(PLUGIN_PAGE_BYTES), ..page_limits(&config) };
     let archive = Archive::new(store.clone(), pages, clock.clone(), archive_metrics.clone())
-        .with_unreadable(config.archive.unreadable);
+        .with_unreadable(config.archive.unreadable)
+        .with_retention(retention(&config));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
     let news = News::new(servers.clone(), config.component_name.to_string());
     let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service, news.clone());

@@ -212,6 +212,62 @@ async fn archive_1_a_message_sent_again_is_stored_once() {
     }
 }
 
+/// What Prosody's own test scripts for its archive expect (spec/scansion/mam_extended.scs and mam_prefs_prep.scs), but for
+/// `roster`, which no component knows.
+#[tokio::test]
+async fn archive_3_behaves_as_prosody_s_own_scripts_expect() {
+    let Setup { mut alice, prosody: _prosody, multiend: _multiend, .. } = setup("").await;
+    let prefs = format!("<prefs xmlns='{MAM}' default='always'><always/><never/></prefs>");
+    let echoed = alice.request("set", Some(ALICE), &prefs).await;
+    let echoed = echoed.get_child("prefs", MAM).unwrap();
+    assert_eq!((echoed.attr("default"), echoed.children().count()), (Some("always"), 2));
+    let shouted = prefs.replace("<always/>", "<always><jid>JULIET@MONTAGUE.LIT</jid></always>");
+    let prepared = alice.request("set", Some(ALICE), &shouted).await;
+    assert!(String::from(&prepared).contains("<jid>juliet@montague.lit</jid>"));
+
+    send(&mut alice, BOB, "chat01", "<body>Hello</body>").await;
+    send(&mut alice, BOB, "chat02", "<body>U there?</body>").await;
+    let metadata = alice.request("get", Some(ALICE), &format!("<metadata xmlns='{MAM}'/>")).await;
+    let metadata = metadata.get_child("metadata", MAM).unwrap();
+    let end = |name: &str| {
+        let end = metadata.get_child(name, MAM).unwrap();
+        (end.attr("id").unwrap().to_owned(), end.attr("timestamp").unwrap().to_owned())
+    };
+    // No RSM, no form: everything, in order, from the full JID that sent it, with the ids and times of the metadata.
+    let id = alice.fresh_id();
+    alice.send_raw(&format!("<iq type='set' id='{id}' to='{ALICE}'><query xmlns='{MAM}' queryid='q1'/></iq>")).await;
+    for (message, (archive_id, stamp)) in [("chat01", end("start")), ("chat02", end("end"))] {
+        let of_query = |stanza: &Element| stanza.name() == "iq" || stanza.get_child("result", MAM).is_some();
+        let stanza = alice.wait_for("a result", of_query).await;
+        let result = stanza.get_child("result", MAM).expect("a result, and not the end");
+        assert_eq!((result.attr("queryid"), result.attr("id")), (Some("q1"), Some(archive_id.as_str())));
+        let forwarded = result.get_child("forwarded", "urn:xmpp:forward:0").unwrap();
+        assert_eq!(forwarded.get_child("delay", "urn:xmpp:delay").unwrap().attr("stamp"), Some(stamp.as_str()));
+        let inner = forwarded.get_child("message", "jabber:client").unwrap();
+        assert_eq!((inner.attr("id"), inner.attr("type")), (Some(message), Some("chat")));
+        assert_eq!((inner.attr("from"), inner.attr("to")), (Some("alice@example.org/phone"), Some(BOB)));
+    }
+    let fin = alice.wait_for("the end", |stanza| stanza.attr("id") == Some(&id)).await;
+    let fin = fin.get_child("fin", MAM).unwrap();
+    assert!(fin.attr("complete") == Some("true") && fin.get_child("set", RSM).is_some());
+    assert_eq!(fin.attr("stable"), None, "stable is the default");
+    assert_eq!(query(&mut alice, ALICE, "<flip-page/>").await.ids(), ["chat02", "chat01"]);
+
+    // What odd clients send: an <after/> outside of <set/>, no queryid.
+    assert_eq!(query(&mut alice, ALICE, "<after>no-such-id</after>").await.ids(), ["chat01", "chat02"]);
+    let fields = alice.request("get", Some(ALICE), &format!("<query xmlns='{MAM}'/>")).await;
+    let text = String::from(&fields);
+    for name in ["with", "start", "end", "before-id", "after-id", "ids"] {
+        assert!(text.contains(&format!("var=\"{name}\"")) || text.contains(&format!("var='{name}'")), "{name}");
+    }
+    assert!(!text.contains("<required") && text.contains("<open/>"));
+    let disco = alice.request("get", Some(ALICE), "<query xmlns='http://jabber.org/protocol/disco#info'/>").await;
+    let text = String::from(&disco);
+    for expected in [MAM, "urn:xmpp:mam:2#extended", "urn:multiend:0#archive", "retention#key-transport", "2592000"] {
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
+}
+
 #[tokio::test]
 async fn archive_3_preferences_decide_on_the_owner_s_own_copy() {
     let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;

@@ -23,9 +23,11 @@ mod contract {
     pub mod claims;
     pub mod cursors;
     pub mod database;
+    pub mod dead_letters;
     pub mod device_lists;
     pub mod devices;
     pub mod directory_model;
+    pub mod erase;
     pub mod expiry;
     pub mod history;
     pub mod lifecycle;
@@ -171,6 +173,16 @@ on_both_databases! {
         a_cursor_moves_forward_only,
         listed_devices_without_a_cursor_are_shown,
         cursors_beyond_the_bound_are_forgotten,
+    }
+    dead_letters {
+        a_letter_comes_back_as_it_went_in,
+        a_message_that_the_database_refuses_can_be_stored_later,
+    }
+    erase {
+        everything_of_an_erased_account_goes_and_nothing_of_others,
+        shared_bodies_go_with_the_last_copy_whoever_comes_last,
+        every_column_that_may_name_an_account_is_covered,
+        an_export_holds_what_the_account_has,
     }
     paging_model {
         paging_behaves_as_a_plain_list,

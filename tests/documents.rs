@@ -45,10 +45,18 @@ fn every_linked_file_exists() {
 }
 
 #[test]
-fn every_test_that_the_architecture_names_exists() {
-    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let (_, rest) = text.split_once("<!-- invariants -->").unwrap();
-    let (tables, _) = rest.split_once("<!-- end of invariants -->").unwrap();
+fn every_test_that_the_documents_name_exists() {
+    let architecture = tests_named_in("docs/architecture.md", "invariants");
+    assert!(architecture > 40, "only {architecture} tests were found");
+    let archive = tests_named_in("docs/archive.md", "walk");
+    assert!(archive > 30, "only {archive} tests were found");
+}
+
+/// How many tests a part of a document names; each must be there.
+fn tests_named_in(document: &str, part: &str) -> usize {
+    let text = fs::read_to_string(root().join(document)).unwrap();
+    let (_, rest) = text.split_once(&format!("<!-- {part} -->")).unwrap();
+    let (tables, _) = rest.split_once(&format!("<!-- end of {part} -->")).unwrap();
     let contract: String =
         files("tests/contract", ".rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let contract = contract + &fs::read_to_string(root().join("tests/contract.rs")).unwrap();
@@ -59,8 +67,8 @@ fn every_test_that_the_architecture_names_exists() {
             Some((file, test)) => (fs::read_to_string(root().join(file)).expect(file), test),
             None => (contract.clone(), name),
         };
-        assert!(source.contains(&format!("fn {test}(")), "docs/architecture.md names {name}, which is not there");
+        assert!(source.contains(&format!("fn {test}(")), "{document} names {name}, which is not there");
         named += 1;
     }
-    assert!(named > 40, "only {named} tests were found");
+    named
 }

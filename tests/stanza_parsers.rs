@@ -181,8 +181,77 @@ fn stanza() -> impl Strategy<Value = String> {
     })
 }
 
+/// A piece of a message in one of the many ways in which it can be written.
+fn piece() -> impl Strategy<Value = String> {
+    let text = prop_oneof![
+        "[a-zé漢字🙂 ]{0,12}",
+        Just("&lt;b&gt; &amp; &#x1F642; &#233;&apos;&quot;".to_owned()),
+        Just("<![CDATA[<not> & an ]] element]]>".to_owned()),
+        Just("\r\n\t two  spaces ".to_owned()),
+        Just("שלום \u{202e}عالم\u{202c}".to_owned()),
+    ];
+    let pieces: Vec<(&str, &str)> = vec![
+        ("<body>", "</body>"),
+        ("<body xml:lang='ja'>", "</body>"),
+        ("<body xml:lang=\"he\"\n>", "</body >"),
+        ("<subject xml:lang = 'de'>", "</subject>"),
+        ("<p:thing xmlns:p='urn:p' p:a=\"'\" b='\"'>", "</p:thing>"),
+        ("<thing xmlns='urn:unheard-of' xmlns:q='urn:q'><q:inner q:x='1'/>", "</thing>"),
+        ("<x xmlns='http://jabber.org/protocol/muc#user'>", "</x>"),
+        ("<message xmlns='urn:other'><from/>", "</message>"),
+        ("<stanza-id xmlns='urn:xmpp:sid:0' by='other@example.org' id='1'>", "</stanza-id>"),
+        ("<origin-id xmlns='urn:xmpp:sid:0' id='o'/>", ""),
+        ("<empty\t/>", ""),
+    ];
+    (prop::sample::select(pieces), text).prop_map(|((open, close), text)| match close {
+        "" => open.to_owned(),
+        close => format!("{open}{text}{close}"),
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Archive invariant 4: what goes in comes out byte for byte, but for the addresses, the stream's namespace and the ids
+    /// that only we give.
+    #[test]
+    fn archive_4_bytes_are_kept_as_they_came(
+        pieces in prop::collection::vec(piece(), 0..6),
+        attributes in prop::sample::subsequence(
+            vec![" type='chat'", " id=\"a'1\"", "\n\txml:lang = 'en'", " xmlns:z='urn:z'", " z:y='&#38;&lt;'"], 0..=4),
+        addresses in prop::sample::select(vec![
+            (" from='a@b/c' to='d@e'", ""), (" from=\"a@b/c\"", " to = 'd@e'"), (" to='d@e'", "\nfrom='a@b/c'"),
+        ]),
+        declared in any::<bool>(),
+        ours in prop::sample::subsequence(vec![0_usize, 1, 2, 3, 4, 5], 0..=2),
+        unaddressed_tail in prop::sample::select(vec![">", " >", "\n>"]),
+    ) {
+        prop_assume!(!attributes.contains(&" z:y='&#38;&lt;'") || attributes.contains(&" xmlns:z='urn:z'"));
+        let own = jid::BareJid::new("d@e").unwrap();
+        let forged = "<stanza-id xmlns='urn:xmpp:sid:0' by='D@e' id='forged'/>";
+        let (mut content, mut kept) = (String::new(), String::new());
+        for (place, piece) in pieces.iter().enumerate() {
+            if ours.contains(&place) {
+                content.push_str(forged);
+            }
+            content.push_str(piece);
+            kept.push_str(piece);
+        }
+        let stream = if declared { " xmlns='jabber:client'" } else { "" };
+        let attributes = attributes.concat();
+        let source = format!(
+            "<message{}{stream}{attributes}{}{unaddressed_tail}{content}</message>", addresses.0, addresses.1
+        );
+        let expected = format!("<message{attributes}{unaddressed_tail}{kept}</message>");
+        let element = multiend::stanza::tree::Element::parse(source.as_bytes()).unwrap();
+        let message = multiend::stanza::message::Message::split(&element, &[&own]).unwrap();
+        prop_assert_eq!(std::str::from_utf8(&message.body).unwrap(), &expected);
+        let given =
+            multiend::stanza::message::assemble(&message.body, Some("a@b/c"), Some("d@e"), Some("jabber:client"), "")
+                .unwrap();
+        let expected = expected.replacen("<message", "<message xmlns='jabber:client' from='a@b/c' to='d@e'", 1);
+        prop_assert_eq!(given, expected);
+    }
 
     #[test]
     fn what_is_made_of_known_words_is_read_without_harm(stanza in stanza()) {

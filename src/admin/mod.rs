@@ -6,8 +6,11 @@
 //! a running server must be told of it goes through the database.
 
 pub mod cursors;
+pub mod dead_letters;
 pub mod device;
 pub mod devices;
+pub mod erase;
+pub mod export;
 pub mod forget_claims;
 pub mod life_cycle;
 pub mod owners;

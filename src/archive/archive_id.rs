@@ -8,7 +8,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use sha2::Sha256;
 
 use crate::model::{ArchiveId, Origin, Owner};
@@ -76,7 +76,7 @@ impl ArchiveIds {
     }
 
     /// What the author of a message calls it. With the secret in it, nobody can make two messages have the same.
-    pub fn origin(&self, author: &BareJid, recipient: &BareJid, stanza_id: &str) -> Origin {
+    pub fn origin(&self, author: &Jid, recipient: &BareJid, stanza_id: &str) -> Origin {
         let fields = [&b"origin"[..], author.as_str().as_bytes(), recipient.as_str().as_bytes(), stanza_id.as_bytes()];
         let hash = self.hash(&fields);
         let first = hash.first_chunk().copied().unwrap_or_default();

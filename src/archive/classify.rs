@@ -94,6 +94,11 @@ pub enum Verdict {
 
 /// Looks at a message stanza.
 pub fn classify(message: &Element<'_>) -> Verdict {
+    classify_with(message, &omemo::find(message))
+}
+
+/// Looks at a message stanza of which it has been read already what is encrypted.
+pub fn classify_with(message: &Element<'_>, encrypted: &[omemo::Encrypted<'_>]) -> Verdict {
     match MessageType::parse(message.attribute("type")) {
         MessageType::Error => return Verdict::Skip(SkipReason::Error),
         MessageType::Headline => return Verdict::Skip(SkipReason::Headline),
@@ -105,7 +110,6 @@ pub fn classify(message: &Element<'_>) -> Verdict {
         return Verdict::Skip(SkipReason::Hint);
     }
     let has = |names: &[(&str, &str)]| names.iter().any(|(name, ns)| message.child(name, ns).is_some());
-    let encrypted = omemo::find(message);
     if encrypted.iter().any(|encrypted| encrypted.has_payload) || is_otherwise_encrypted(message) {
         Verdict::Archive(Class::Content)
     } else if !encrypted.is_empty() {
@@ -175,6 +179,34 @@ mod tests {
         }
         assert_eq!(of("", &format!("{body}<no-copy xmlns='urn:xmpp:hints'/>")), Verdict::Archive(Class::Plain));
         assert_eq!(of("type='unheard-of'", body), Verdict::Archive(Class::Plain));
+    }
+
+    /// XEP-0334 §4: a hint to store keeps what would not be kept; one not to goes before it; one not to copy says nothing
+    /// to an archive; on an error none means anything.
+    #[test]
+    fn hints_are_honoured() {
+        let hinted = |hint: &str| of("type='chat'", &format!("<body>b</body><{hint} xmlns='urn:xmpp:hints'/>"));
+        assert_eq!(hinted("no-store"), Verdict::Skip(SkipReason::Hint));
+        assert_eq!(hinted("no-permanent-store"), Verdict::Skip(SkipReason::Hint));
+        assert_eq!(hinted("no-copy"), Verdict::Archive(Class::Plain));
+        assert_eq!(hinted("store"), Verdict::Archive(Class::Plain));
+        assert_eq!(of("", "<x xmlns='urn:x'/><store xmlns='urn:xmpp:hints'/>"), Verdict::Archive(Class::Signal));
+        assert_eq!(of("", "<store xmlns='urn:not-hints'/>"), Verdict::Skip(SkipReason::NoContent));
+    }
+
+    /// XEP-0045 §7.5: a private message through a room is one between two people, and is told from others by its mark, which
+    /// stays in its bytes.
+    #[test]
+    fn private_messages_of_rooms_are_kept_with_their_mark() {
+        let mark = "<x xmlns='http://jabber.org/protocol/muc#user'/>";
+        assert_eq!(of("type='chat'", &format!("<body>psst</body>{mark}")), Verdict::Archive(Class::Plain));
+        assert_eq!(of("type='chat'", &format!("{OMEMO2}{mark}")), Verdict::Archive(Class::Content));
+        assert_eq!(of("type='groupchat'", &format!("<body>all</body>{mark}")), Verdict::Skip(SkipReason::Groupchat));
+        assert_eq!(of("type='chat'", mark), Verdict::Skip(SkipReason::NoContent));
+        let source = format!("<message type='chat' from='r@muc/nick' to='a@b'><body>psst</body>{mark}</message>");
+        let message = Element::parse(source.as_bytes()).unwrap();
+        let split = crate::stanza::message::Message::split(&message, &[]).unwrap();
+        assert!(split.body.ends_with(format!("{mark}</message>").as_bytes()));
     }
 
     #[test]

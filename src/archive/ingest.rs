@@ -4,7 +4,7 @@
 //! then comes the [`Committed`] word that allows an acknowledgement, in the order in which the messages were submitted. A
 //! full queue makes [`IngestHandle::submit`] wait: who submits stops reading from the server, and nothing piles up in
 //! memory. While the database is away the writer tries again for ever and everything behind it waits; a message that the
-//! database will never take is rejected alone.
+//! database will never take is set aside alone, as a dead letter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 
 use super::metrics::ArchiveMetrics;
-use crate::model::ArchivedMessage;
-use crate::store::{Appended, ArchiveStore, StoreError};
+use crate::model::{ArchivedMessage, Clock, SystemClock};
+use crate::store::{Appended, ArchiveStore, DeadLetterStore, StoreError};
 
 /// Sizes and times of the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +55,17 @@ pub struct Committed<T> {
     pub result: Result<Vec<Appended>, Rejected>,
 }
 
-/// The database refuses this very message. Nothing of it was stored.
+/// The database refuses this very message. Nothing of it is in an archive.
 #[derive(Debug, thiserror::Error)]
-#[error("the message cannot be stored: {0}")]
-pub struct Rejected(#[source] pub StoreError);
+#[error("the message cannot be stored: {error}")]
+pub struct Rejected {
+    /// Why.
+    #[source]
+    pub error: StoreError,
+    /// Whether it is among the dead letters: who would bring it again for ever (the journal of a server) may count it as
+    /// handled. Who can be told (a client) is told that it is not archived.
+    pub set_aside: bool,
+}
 
 /// The writer has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +128,7 @@ struct Batch<T> {
     barrier: Option<oneshot::Sender<()>>,
 }
 
-impl<T: Send + 'static, S: ArchiveStore + ?Sized + 'static> Ingest<T, S> {
+impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> Ingest<T, S> {
     /// Starts the writer on the current runtime. The [`Committed`] words must be taken: the writer waits for that, too.
     /// Dropping the receiver stops no storing.
     pub fn start(
@@ -189,66 +196,82 @@ impl<T: Send + 'static, S: ArchiveStore + ?Sized + 'static> Ingest<T, S> {
         }
     }
 
-    /// Stores a batch; if the database refuses it, message by message, so that one bad message spoils no other.
+    /// Stores a batch. One that the database refuses is halved until the message is alone for whose sake it does, so that
+    /// one bad message spoils no other; nothing is reordered.
     async fn commit(&self, messages: &[ArchivedMessage]) -> Vec<Result<Vec<Appended>, Rejected>> {
-        if messages.is_empty() {
-            return Vec::new();
-        }
-        if let Ok(results) = self.append(messages).await {
-            for (message, copies) in messages.iter().zip(&results) {
-                self.metrics.appended(message.class, copies);
-            }
-            return results.into_iter().map(Ok).collect();
-        }
         let mut results = Vec::with_capacity(messages.len());
-        for message in messages {
-            let result = match self.append(std::slice::from_ref(message)).await {
-                Ok(copies) => {
-                    let copies: Vec<_> = copies.into_iter().flatten().collect();
-                    self.metrics.appended(message.class, &copies);
-                    Ok(copies)
+        let mut parts = vec![messages];
+        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
+            match (self.append(part).await, part) {
+                (Ok(appended), _) => {
+                    for (message, copies) in part.iter().zip(&appended) {
+                        self.metrics.appended(message.class, copies);
+                    }
+                    results.extend(appended.into_iter().map(Ok));
                 }
-                Err(error) => {
-                    tracing::error!(
-                        class = message.class.name(),
-                        bytes = message.body.len(),
-                        %error,
-                        "a message cannot be stored and is rejected"
-                    );
-                    self.metrics.rejected(message.class, message.copies.len());
-                    Err(Rejected(error))
+                (Err(error), [message]) => results.push(Err(self.set_aside(message, error).await)),
+                (Err(_), _) => {
+                    let (first, second) = part.split_at(part.len().div_euclid(2));
+                    parts.push(second);
+                    parts.push(first);
                 }
-            };
-            results.push(result);
+            }
         }
         results
     }
 
+    /// Puts a message that cannot be stored where an operator finds it.
+    async fn set_aside(&self, message: &ArchivedMessage, error: StoreError) -> Rejected {
+        let (class, bytes) = (message.class.name(), message.body.len());
+        tracing::error!(class, bytes, %error, "a message cannot be stored and is set aside");
+        self.metrics.rejected(message.class, message.copies.len());
+        let reason = error.to_string();
+        let set_aside = self.patiently(1, || self.store.set_aside(message, &reason, SystemClock.now())).await;
+        if let Err(error) = &set_aside {
+            tracing::error!(class, bytes, %error, "a message that cannot be stored cannot be set aside either");
+        }
+        self.metrics.dead_letter(set_aside.is_ok());
+        Rejected { error, set_aside: set_aside.is_ok() }
+    }
+
     /// One transaction, tried again for as long as the database is away. An error is one of the messages themselves.
     async fn append(&self, messages: &[ArchivedMessage]) -> Result<Vec<Vec<Appended>>, StoreError> {
+        let append = async || {
+            let started = Instant::now();
+            let results = self.store.append(messages).await?;
+            if results.len() != messages.len() {
+                return Err(StoreError::Corrupt("not one result per message"));
+            }
+            self.metrics.batch(messages.len(), started.elapsed());
+            Ok(results)
+        };
+        self.patiently(messages.len(), append).await
+    }
+
+    /// Writes, again and again for as long as the database is away.
+    async fn patiently<A, W>(&self, messages: usize, write: impl Fn() -> W) -> Result<A, StoreError>
+    where
+        W: Future<Output = Result<A, StoreError>>,
+    {
         let mut wait = self.settings.retry_first;
         let mut attempts = 0_u32;
         loop {
-            let started = Instant::now();
-            match self.store.append(messages).await {
-                Ok(results) if results.len() == messages.len() => {
-                    self.metrics.batch(messages.len(), started.elapsed());
-                    if attempts > 0 {
-                        tracing::info!(attempts, "the database takes messages again");
-                    }
-                    return Ok(results);
-                }
-                Ok(_) => return Err(StoreError::Corrupt("not one result per message")),
-                Err(error) if is_about_messages(&error) => return Err(error),
-                Err(error) => {
+            match write().await {
+                Err(error) if !is_about_messages(&error) => {
                     attempts = attempts.saturating_add(1);
                     self.metrics.append_retry();
                     tracing::error!(
                         attempts,
-                        messages = messages.len(),
+                        messages,
                         %error,
                         "messages cannot be stored now; nothing is acknowledged until they are"
                     );
+                }
+                written => {
+                    if attempts > 0 && written.is_ok() {
+                        tracing::info!(attempts, "the database takes messages again");
+                    }
+                    return written;
                 }
             }
             time::sleep(wait).await;

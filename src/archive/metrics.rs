@@ -51,6 +51,7 @@ pub struct ArchiveMetrics {
     batch_messages: Histogram,
     append_seconds: Histogram,
     append_retries: IntCounter,
+    dead_letters: IntCounterVec,
     queue_messages: IntGauge,
     queries: IntCounterVec,
     query_seconds: HistogramVec,
@@ -70,6 +71,8 @@ const STORED: &str = "stored";
 const DUPLICATE: &str = "duplicate";
 const UNWANTED: &str = "unwanted";
 const REJECTED: &str = "rejected";
+const SET_ASIDE: &str = "set-aside";
+const LOST: &str = "lost";
 
 impl ArchiveMetrics {
     /// Makes the counters and registers them. Fails if they are registered there already.
@@ -101,6 +104,13 @@ impl ArchiveMetrics {
             append_retries: IntCounter::new(
                 "multiend_archive_append_retries_total",
                 "Times that storing was put off because the database was away",
+            )?,
+            dead_letters: IntCounterVec::new(
+                Opts::new(
+                    "multiend_archive_dead_letters_total",
+                    "Messages that cannot be stored for their own sake: set aside for an operator, or lost",
+                ),
+                &["result"],
             )?,
             queue_messages: IntGauge::new("multiend_archive_queue_messages", "Messages accepted and not yet stored")?,
             queries: IntCounterVec::new(
@@ -151,6 +161,7 @@ impl ArchiveMetrics {
         registry.register(Box::new(this.batch_messages.clone()))?;
         registry.register(Box::new(this.append_seconds.clone()))?;
         registry.register(Box::new(this.append_retries.clone()))?;
+        registry.register(Box::new(this.dead_letters.clone()))?;
         registry.register(Box::new(this.queue_messages.clone()))?;
         registry.register(Box::new(this.queries.clone()))?;
         registry.register(Box::new(this.query_seconds.clone()))?;
@@ -172,6 +183,9 @@ impl ArchiveMetrics {
             for result in [STORED, DUPLICATE, UNWANTED, REJECTED] {
                 self.copies.with_label_values(&[class.name(), result]);
             }
+        }
+        for result in [SET_ASIDE, LOST] {
+            self.dead_letters.with_label_values(&[result]);
         }
         for reason in SkipReason::ALL {
             self.skipped.with_label_values(&[reason.name()]);
@@ -205,6 +219,10 @@ impl ArchiveMetrics {
 
     pub(super) fn rejected(&self, class: Class, copies: usize) {
         self.copies.with_label_values(&[class.name(), REJECTED]).inc_by(u64::try_from(copies).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn dead_letter(&self, set_aside: bool) {
+        self.dead_letters.with_label_values(&[if set_aside { SET_ASIDE } else { LOST }]).inc();
     }
 
     pub(super) fn batch(&self, messages: usize, took: Duration) {

@@ -15,11 +15,12 @@ pub mod query;
 pub mod read;
 mod reader;
 pub mod retention;
+pub mod retraction;
 pub mod view;
 
 pub use archive_id::ArchiveIds;
-pub use classify::{SkipReason, Verdict, classify};
+pub use classify::{SkipReason, Verdict, classify, classify_with};
 pub use ingest::{Committed, Ingest, IngestHandle, IngestSettings, Rejected};
 pub use metrics::ArchiveMetrics;
-pub use query::{Answer, Archive, Item, PageLimits, QueryError};
+pub use query::{Answer, Archive, Item, PageLimits, Policy, QueryError};
 pub use retention::{Keep, Retention};

@@ -11,6 +11,7 @@ use jid::Jid;
 
 use super::metrics::{ArchiveMetrics, QueryOutcome};
 use super::reader::Reader;
+use super::retention::Retention;
 use crate::model::{ArchiveId, Clock, Owner, Requester, StoredCopy, Timestamp, Unreadable};
 use crate::stanza::mam::{Ends, Fin, Query, RequestError};
 use crate::stanza::rsm;
@@ -116,18 +117,41 @@ pub struct Archive {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: ArchiveMetrics,
     pub(super) unreadable: Unreadable,
+    retention: Retention,
+}
+
+/// What an archive promises to those whose archive it is: told to clients, and the same for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// What is kept, and for how long.
+    pub retention: Retention,
+    /// What a device is given of messages that have no header for it, unless it chooses otherwise.
+    pub unreadable: Unreadable,
+    /// Most messages of a page.
+    pub page_max: u32,
 }
 
 impl Archive {
     /// On this store, with these limits.
     pub fn new(store: SharedStore, limits: PageLimits, clock: Arc<dyn Clock>, metrics: ArchiveMetrics) -> Self {
-        Self { store, limits, clock, metrics, unreadable: Unreadable::default() }
+        Self { store, limits, clock, metrics, unreadable: Unreadable::default(), retention: Retention::default() }
     }
 
     /// What a device is given of messages that have no header for it, unless its query says otherwise.
     pub fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
         self.unreadable = unreadable;
         self
+    }
+
+    /// What is kept and for how long, as whoever stores goes by: to be told to clients.
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// What clients are told.
+    pub fn policy(&self) -> Policy {
+        Policy { retention: self.retention, unreadable: self.unreadable, page_max: self.limits.max }
     }
 
     /// Answers a query.

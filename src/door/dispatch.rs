@@ -164,6 +164,8 @@ async fn send(outbox: &Outbox, stanzas: impl IntoIterator<Item = String>) {
             }
             Err(error @ SendError::TooLong) => tracing::error!(%error, "an answer is dropped"),
         }
+        // Between two messages of a page, others get their word in.
+        tokio::task::yield_now().await;
     }
 }
 

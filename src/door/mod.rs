@@ -5,7 +5,6 @@
 
 pub mod alias;
 mod archive;
-mod authorship;
 mod directory;
 pub mod dispatch;
 mod extension;
@@ -14,5 +13,6 @@ mod node;
 pub mod notice;
 pub mod outcome;
 pub mod plugin;
+mod policy;
 pub mod request;
 pub mod service;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jid::{BareJid, Jid};
 
 use super::request::Request;
-use super::{archive, directory, extension as extension_door, history, node};
+use super::{archive, directory, extension as extension_door, history, node, policy};
 use crate::archive::query::Archive;
 use crate::directory::Directory;
 use crate::model::Owner;
@@ -155,7 +155,9 @@ impl Service {
                 let request = Request { requester, owner, relation, payload };
                 extension_door::answer(&self.directory, request, addressing).await
             }
-            Payload::DiscoInfo(None) => Ok(Answer::result(disco::info(Subject::Account))),
+            Payload::DiscoInfo(None) => {
+                Ok(Answer::result(disco::info(Subject::Account, &policy::form(&self.archive.policy()))))
+            }
             Payload::DiscoInfo(Some(node)) => {
                 node::info(&self.directory, &owner, node, &addressing.owner(&owner)).await
             }

@@ -7,6 +7,9 @@ use jid::Jid;
 /// Most JIDs in the two lists together.
 pub const MAX_PREFERENCE_JIDS: usize = 1_000;
 
+/// Longest JID in the lists, in bytes: it is a key of an index.
+const MAX_JID_LENGTH: usize = 2_048;
+
 /// What becomes of a message with a JID in none of the lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ArchiveDefault {
@@ -46,6 +49,9 @@ pub enum PreferencesError {
     /// More than [`MAX_PREFERENCE_JIDS`].
     #[error("preferences may name at most {MAX_PREFERENCE_JIDS} JIDs")]
     TooMany,
+    /// A JID that is too long.
+    #[error("a JID in preferences may have at most {MAX_JID_LENGTH} bytes")]
+    TooLong,
     /// A JID in both lists.
     #[error("{0} stands in both lists")]
     InBoth(Jid),
@@ -64,6 +70,9 @@ impl ArchivePreferences {
     pub fn new(default: ArchiveDefault, always: BTreeSet<Jid>, never: BTreeSet<Jid>) -> Result<Self, PreferencesError> {
         if always.len().saturating_add(never.len()) > MAX_PREFERENCE_JIDS {
             return Err(PreferencesError::TooMany);
+        }
+        if always.iter().chain(&never).any(|jid| jid.as_str().len() > MAX_JID_LENGTH) {
+            return Err(PreferencesError::TooLong);
         }
         match always.intersection(&never).next() {
             Some(both) => Err(PreferencesError::InBoth(both.clone())),
@@ -100,6 +109,10 @@ mod tests {
         let of = |always, never| ArchivePreferences::new(ArchiveDefault::Always, always, never);
         assert!(of(jids(&["a@b"]), jids(&["a@b/c"])).is_ok());
         assert!(matches!(of(jids(&["a@b", "c@d"]), jids(&["C@d"])), Err(PreferencesError::InBoth(_))));
+        let long = format!("a@b/{}", "c".repeat(1_023));
+        assert!(of(jids(&[&long]), jids(&[])).is_ok());
+        let long = format!("{}@{}/{}", "a".repeat(1_000), "b".repeat(60), "c".repeat(1_000));
+        assert_eq!(of(jids(&[&long]), jids(&[])), Err(PreferencesError::TooLong));
         let many: Vec<String> = (0..MAX_PREFERENCE_JIDS).map(|n| format!("u{n}@b")).collect();
         let many = jids(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(of(many.clone(), jids(&[])).is_ok());

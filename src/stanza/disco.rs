@@ -37,8 +37,8 @@ pub enum Subject {
     Account,
 }
 
-/// The answer to disco#info.
-pub fn info(subject: Subject) -> String {
+/// The answer to disco#info; `forms` are extensions of it (XEP-0128), written out.
+pub fn info(subject: Subject, forms: &str) -> String {
     let mut out = format!("<query xmlns='{DISCO_INFO}'>");
     match subject {
         Subject::Component => push_identity(&mut out, "component", "generic", Some("multiend")),
@@ -52,6 +52,7 @@ pub fn info(subject: Subject) -> String {
     for feature in PUBSUB_FEATURES {
         push_feature(&mut out, &format!("{PUBSUB}#{feature}"));
     }
+    out.push_str(forms);
     out.push_str("</query>");
     out
 }

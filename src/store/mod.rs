@@ -10,8 +10,10 @@ mod archive_id_secret;
 mod claims;
 mod columns;
 mod cursor;
+mod dead_letter;
 mod device;
 mod directory;
+mod erase;
 mod error;
 mod history;
 mod history_rows;
@@ -32,8 +34,10 @@ use std::sync::Arc;
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
 pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
 pub use cursor::{Cursor, CursorStore};
+pub use dead_letter::{DeadLetter, DeadLetterStore};
 pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
 pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
+pub use erase::{EraseStore, Erased};
 pub use error::StoreError;
 pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
 pub use lifecycle::{
@@ -48,12 +52,14 @@ pub use preferences::PreferencesStore;
 pub trait Store:
     DirectoryStore
     + ClaimStore
-    + DeviceStore
-    + HistoryStore
-    + NoticeStore
     + ArchiveStore
+    + DeviceStore
+    + NoticeStore
+    + HistoryStore
     + PreferencesStore
     + CursorStore
+    + DeadLetterStore
+    + EraseStore
     + LifecycleStore
 {
     /// What the store measures of itself, to be registered once.

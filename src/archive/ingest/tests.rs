@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::model::{ArchiveId, Class, Copy, Direction, Owner, StoredCopy, Timestamp};
-use crate::store::{ArchiveTotals, Filter, Page, PageQuery, Purged};
+use crate::store::{ArchiveTotals, DeadLetter, Filter, Page, PageQuery, Purged};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -22,6 +22,8 @@ struct FakeStore {
     batches: Mutex<Vec<usize>>,
     /// How many appends still find the database away.
     away: AtomicUsize,
+    /// Bodies of what was set aside.
+    dead: Mutex<Vec<String>>,
     /// Appends take a permit each.
     gate: Option<tokio::sync::Semaphore>,
     attempts: AtomicUsize,
@@ -80,6 +82,26 @@ impl ArchiveStore for FakeStore {
         Ok(())
     }
     async fn archive_totals(&self) -> Result<ArchiveTotals, StoreError> {
+        Err(StoreError::Corrupt("not asked"))
+    }
+}
+
+#[async_trait]
+impl DeadLetterStore for FakeStore {
+    async fn set_aside(&self, message: &ArchivedMessage, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        if message.body.ends_with(b"!") {
+            return Err(StoreError::Corrupt("no"));
+        }
+        self.dead.lock().unwrap().push(String::from_utf8(message.body.to_vec()).unwrap());
+        Ok(())
+    }
+    async fn dead_letters(&self, _: Option<(Timestamp, ArchiveId)>, _: u32) -> Result<Vec<DeadLetter>, StoreError> {
+        Err(StoreError::Corrupt("not asked"))
+    }
+    async fn dead_letter(&self, _: &ArchiveId) -> Result<Option<DeadLetter>, StoreError> {
+        Err(StoreError::Corrupt("not asked"))
+    }
+    async fn drop_dead_letter(&self, _: &ArchiveId) -> Result<bool, StoreError> {
         Err(StoreError::Corrupt("not asked"))
     }
 }
@@ -165,7 +187,7 @@ async fn everything_is_stored_in_order_though_the_database_goes_away() {
 }
 
 #[tokio::test]
-async fn a_message_that_the_database_refuses_is_rejected_alone() {
+async fn a_message_that_the_database_refuses_is_set_aside_alone() {
     let mut writer = start(FakeStore::default(), settings());
     for (number, text) in ["one", "poison", "two", "two", "three"].into_iter().enumerate() {
         writer.handle.submit(message(text), number).await.unwrap();
@@ -179,8 +201,45 @@ async fn a_message_that_the_database_refuses_is_rejected_alone() {
     let stored = Ok(Appended::Stored(1));
     assert_eq!(results, [stored, Err("rejected"), stored, Ok(Appended::Duplicate), stored]);
     assert_eq!(*writer.store.stored.lock().unwrap(), ["one", "two", "three"]);
+    assert_eq!(*writer.store.dead.lock().unwrap(), ["poison"]);
+    assert_eq!(writer.figure("multiend_archive_dead_letters_total{result=\"set-aside\"}"), 1);
     assert_eq!(writer.figure("multiend_archive_copies_total{class=\"content\",result=\"rejected\"}"), 2);
     assert_eq!(writer.figure("multiend_archive_copies_total{class=\"content\",result=\"duplicate\"}"), 2);
+}
+
+/// A few bad ones among many cost a few transactions, not one for each message.
+#[tokio::test]
+async fn a_batch_with_bad_messages_is_halved_and_stays_in_order() {
+    let gate = tokio::sync::Semaphore::new(0);
+    let settings = IngestSettings { queue: 256, batch_max: 128, batch_delay: LONG, ..settings() };
+    let mut writer = start(FakeStore { gate: Some(gate), ..FakeStore::default() }, settings);
+    let text = |number: usize| match number {
+        50 => "poison-a".to_owned(),
+        51 => "poison-b!".to_owned(),
+        number => format!("m{number:03}"),
+    };
+    for number in 0..128 {
+        writer.handle.submit(message(&text(number)), number).await.unwrap();
+    }
+    writer.store.gate.as_ref().unwrap().add_permits(1_000);
+    for expected in 0..128 {
+        let committed = timeout(LONG, writer.committed.recv()).await.unwrap().unwrap();
+        assert_eq!(committed.token, expected);
+        let set_aside = committed.result.map_err(|rejected| rejected.set_aside).map(|copies| copies.len());
+        assert_eq!(
+            set_aside,
+            match expected {
+                50 => Err(true),
+                51 => Err(false),
+                _ => Ok(2),
+            }
+        );
+    }
+    let stored = writer.store.stored.lock().unwrap().clone();
+    assert_eq!(stored, (0..128).filter(|number| !(50..=51).contains(number)).map(text).collect::<Vec<_>>());
+    assert_eq!(*writer.store.dead.lock().unwrap(), ["poison-a"]);
+    assert_eq!(writer.figure("multiend_archive_dead_letters_total{result=\"lost\"}"), 1);
+    assert!(writer.store.attempts.load(Ordering::SeqCst) <= 16);
 }
 
 #[tokio::test]

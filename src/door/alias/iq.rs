@@ -66,7 +66,7 @@ fn about_the_component(addressee: &Addressee, payload: &Element<'_>, is_set: boo
         )),
         // A node is one of the requester's own.
         (_, DISCO_INFO | DISCO_ITEMS) if payload.attribute("node").is_some() => None,
-        ("query", DISCO_INFO) if is_component => Some(disco::info(Subject::Component)),
+        ("query", DISCO_INFO) if is_component => Some(disco::info(Subject::Component, "")),
         // An account of ours finds its own nodes, anybody else nothing.
         ("query", DISCO_ITEMS) if is_component && !is_local => Some(format!("<query xmlns='{DISCO_ITEMS}'/>")),
         _ => None,

@@ -12,12 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::address::{Addressee, Aliases};
 use super::known_accounts::KnownAccounts;
 use crate::archive::archive_id::{ArchiveIds, Named};
-use crate::archive::classify::{Verdict, classify};
+use crate::archive::classify::{Verdict, classify_with};
 use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
+use crate::archive::retraction::origin_of;
 use crate::directory::Directory;
-use crate::door::authorship;
 use crate::door::outcome::Accepted;
 use crate::door::service::store_error;
 use crate::link::LONGEST_STANZA;
@@ -27,6 +27,7 @@ use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::meaning::meaning;
 use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
+use crate::stanza::omemo::Encrypted;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
 use crate::stanza::{ephemeral, omemo};
@@ -43,9 +44,9 @@ const WAITING_BYTES: u32 = 64 * 1024 * 1024;
 #[derive(Debug)]
 pub struct AcceptedMessage {
     /// To the addressee.
-    relay: Relay,
+    relay: Box<Relay>,
     /// To the sender, if it asked.
-    acknowledgement: Option<Acknowledgement>,
+    acknowledgement: Option<Box<Acknowledgement>>,
     /// To the sender instead of both.
     refused: String,
     /// Its share of [`WAITING_BYTES`], given back once it has been sent on.
@@ -178,14 +179,15 @@ impl MessageDoor {
             let text = format!("a message may have at most {MAX_MESSAGE} bytes here");
             return Err(StanzaError::new(Condition::PolicyViolation, text));
         }
-        let class = match self.services.retention.apply(classify(&incoming.element)) {
+        let encrypted = omemo::find(&incoming.element);
+        let class = match self.services.retention.apply(classify_with(&incoming.element, &encrypted)) {
             Verdict::Archive(class) => Some(class),
             Verdict::Skip(reason) => {
                 self.services.metrics.skipped(reason);
                 None
             }
         };
-        self.learn(&parties, incoming).await;
+        self.learn(&parties, incoming, &encrypted).await;
         let shutting_down =
             || StanzaError::new(Condition::ResourceConstraint, "the archive is shutting down; try again");
         // Once as it is kept, and once as it is sent on.
@@ -222,9 +224,9 @@ impl MessageDoor {
     }
 
     /// Remembers which device this session is: it says so in what it sends.
-    async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>) {
+    async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>, encrypted: &[Encrypted<'_>]) {
         let requester = Requester::new(incoming.from.clone());
-        for encrypted in omemo::find(&incoming.element) {
+        for encrypted in encrypted {
             let Some(sid) = encrypted.sid else { continue };
             if let Err(error) =
                 self.services.directory.sent_with(&parties.sender, &requester, encrypted.protocol, sid).await
@@ -261,18 +263,20 @@ impl MessageDoor {
         };
         let (sent_id, received_id) = (id(sender)?, id(recipient)?);
         let recipient_alias = self.aliases.alias_text(recipient.jid());
-        let relay = Relay {
+        let relay = Box::new(Relay {
             body: message.body.clone(),
             from: with_resource(&self.aliases.alias_text(sender.jid()), sender_resource.as_deref()),
             to: recipient.as_str().to_owned(),
             archived: (recipient_alias.clone(), received_id.clone()),
-        };
+        });
         let asked = class.is_some() && incoming.element.child("request", MULTIEND).is_some();
-        let acknowledgement = asked.then(|| Acknowledgement {
-            from: recipient_alias,
-            to: incoming.from.to_string(),
-            about: incoming.id.clone(),
-            archived: (self.aliases.alias_text(sender.jid()), sent_id.clone()),
+        let acknowledgement = asked.then(|| {
+            Box::new(Acknowledgement {
+                from: recipient_alias,
+                to: incoming.from.to_string(),
+                about: incoming.id.clone(),
+                archived: (self.aliases.alias_text(sender.jid()), sent_id.clone()),
+            })
         });
         let refused =
             incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));
@@ -296,9 +300,10 @@ impl MessageDoor {
             }
         }
         // Without copies nothing is stored; the message keeps its place behind those before it.
-        let parties = (sender.jid(), recipient.jid());
-        let (origin, retracts) = authorship::origin(&self.services.ids, &incoming.element, parties, class, at);
         let class = class.unwrap_or(Class::Signal);
+        let author = Jid::from(sender.jid().clone());
+        let ids = &self.services.ids;
+        let (origin, retracts) = origin_of(ids, &incoming.element, class, (&author, recipient.jid()), at);
         let archived =
             ArchivedMessage { class, at, body: message.body, origin, retracts, copies, key_exchanges: Vec::new() };
         Ok((archived, AcceptedMessage { relay, acknowledgement, refused, _room: room }))

@@ -16,8 +16,8 @@ use crate::archive::classify::{Verdict, classify};
 use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
+use crate::archive::retraction::origin_of;
 use crate::directory::Directory;
-use crate::door::authorship;
 use crate::door::outcome::Accepted;
 use crate::link::LONGEST_STANZA;
 use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, Direction, Owner, Requester};
@@ -197,12 +197,11 @@ impl CopyDoor {
         // A clock that is ahead of ours must not put a message where no query looks for it.
         let at = copy.at.min(self.services.clock.now());
         let expires_at = self.services.retention.expires_at(class, at, ephemeral::timer(copy.message));
-        let parties = match copy.direction {
-            Direction::Sent => (own.to_bare(), peer.to_bare()),
-            Direction::Received => (peer.to_bare(), own.to_bare()),
+        let (author, recipient) = match copy.direction {
+            Direction::Sent => (own.to_bare().into(), peer.to_bare()),
+            Direction::Received => (self.author(&peer), own.to_bare()),
         };
-        let parties = (&parties.0, &parties.1);
-        let (origin, retracts) = authorship::origin(&self.services.ids, copy.message, parties, Some(class), at);
+        let (origin, retracts) = origin_of(&self.services.ids, copy.message, class, (&author, &recipient), at);
         let stored = Copy {
             owner: copy.owner,
             archive_id: copy.id,
@@ -222,6 +221,12 @@ impl CopyDoor {
             key_exchanges: Vec::new(),
         };
         Ok(Some(Prepared { archived, sender, message: copy.message }))
+    }
+
+    /// Who takes back what this address has sent: the account. Of other servers it may be a room, all of whose occupants have
+    /// one bare JID: there only the same full JID is the same author.
+    fn author(&self, from: &Jid) -> Jid {
+        if self.servers.serve(from) { from.to_bare().into() } else { from.clone() }
     }
 
     /// Remembers which device a session is: it says so in what it sends.

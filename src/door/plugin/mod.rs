@@ -45,6 +45,11 @@ impl Servers {
         self.domains.iter().find(|domain| domain.as_str() == from.domain().as_str())
     }
 
+    /// Whether an address is of one of these servers.
+    fn serve(&self, jid: &Jid) -> bool {
+        self.domains.iter().any(|domain| domain.as_str() == jid.domain().as_str())
+    }
+
     /// Whether a server may speak for an account: only if it is its own.
     fn may_speak_for(&self, from: &Jid, owner: &Owner) -> bool {
         self.speaking(from).is_some_and(|server| server.as_str() == owner.jid().domain().as_str())

@@ -61,7 +61,7 @@ fn the_examples_of_the_specification() {
     let from_get = |source: &str| Request::from_get(&Element::parse(source.as_bytes()).unwrap());
     assert_eq!(from_get("<query xmlns='urn:xmpp:mam:2'/>"), Ok(Request::Form));
     assert_eq!(from_get("<metadata xmlns='urn:xmpp:mam:2'/>"), Ok(Request::Metadata));
-    assert!(matches!(from_get("<prefs xmlns='urn:xmpp:mam:2'/>"), Err(RequestError::NotImplemented(_))));
+    assert!(matches!(from_get("<unheard-of xmlns='urn:xmpp:mam:2'/>"), Err(RequestError::NotImplemented(_))));
 }
 
 #[test]
