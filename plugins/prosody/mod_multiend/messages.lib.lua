@@ -84,16 +84,38 @@ local function stamp()
 	return (datetime.datetime(seconds):gsub("Z$", ("%.6fZ"):format(last_time - seconds):sub(2)));
 end
 
--- A record of the journal: one line.
-local function record(owner, direction, id, stanza)
+-- A stanza as text, on one line. Writing it is most of what a copy costs, and a message between two accounts of this host is
+-- copied twice in a row: the second time the text of the first is used, if the message is still the same table with the same
+-- children.
+local unpack = table.unpack or unpack; -- luacheck: ignore 113 143
+local last = { tags = {} };
+
+local function is_last(stanza)
+	if last.stanza ~= stanza or last.from ~= stanza.attr.from or last.to ~= stanza.attr.to or #last.tags ~= #stanza.tags then
+		return false;
+	end
+	for i, tag in ipairs(stanza.tags) do
+		if last.tags[i] ~= tag then return false; end
+	end
+	return true;
+end
+
+local function text_of(stanza)
+	if is_last(stanza) then return last.text; end
 	stanza.attr.xmlns = "jabber:client";
-	local text = ("<copy owner='%s' direction='%s' id='%s' stamp='%s'>%s</copy>"):format(
-		st.xml_escape(owner), direction, id, stamp(), tostring(stanza));
+	local text = tostring(stanza);
 	stanza.attr.xmlns = nil;
 	if text:find("\n", 1, true) or text:find("\r", 1, true) then
 		text = text:gsub("[\r\n]", { ["\r"] = "&#13;", ["\n"] = "&#10;" });
 	end
+	last = { stanza = stanza, from = stanza.attr.from, to = stanza.attr.to, tags = { unpack(stanza.tags) }, text = text };
 	return text;
+end
+
+-- A record of the journal: one line.
+local function record(owner, direction, id, stanza)
+	return ("<copy owner='%s' direction='%s' id='%s' stamp='%s'>%s</copy>"):format(
+		st.xml_escape(owner), direction, id, stamp(), text_of(stanza));
 end
 
 local function hook(options)
@@ -124,11 +146,12 @@ local function hook(options)
 		local owner = user and jid.join(user, module.host);
 		-- A note to oneself comes by twice: it is copied when it arrives.
 		if direction == "sent" and (not stanza.attr.to or jid.bare(stanza.attr.to) == owner) then
-			event.stanza = without_ids(st.clone(stanza), owner);
+			without_ids(stanza, owner);
 			return;
 		end
 		if not owner or not user_exists(user, module.host) then return; end
-		local copy = without_ids(st.clone(stanza), owner);
+		-- What a client has just sent is nobody else's yet. Other stanzas their sender may want to use again.
+		local copy = without_ids((direction == "sent" or last.stanza == stanza) and stanza or st.clone(stanza), owner);
 		event.stanza = copy;
 		if not is_archived(copy) then return; end
 		local id = new_id();
@@ -149,7 +172,6 @@ local function hook(options)
 		module:hook("pre-message/" .. to, function (event)
 			local origin = event.origin;
 			if origin.username then
-				-- on_message has made this a stanza of its own.
 				without_ids(event.stanza, jid.join(origin.username, module.host));
 			end
 		end, -1);
