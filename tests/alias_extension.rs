@@ -92,8 +92,11 @@ async fn publish_devices(client: &mut Client, to: &str, ids: &[u32], prekeys: u3
     ok(client, "set", to, &publish(DEVICES, "current", &devices(ids))).await;
 }
 
-/// What a claim gave: account by account, device by device the ids of the prekeys, or the condition of the error.
-fn claimed(answer: &Element) -> Vec<(String, Vec<(u32, Result<u32, String>)>)> {
+/// What a claim gave of one account: device by device the id of the prekey, or the condition of the error.
+type OfAccount = (String, Vec<(u32, Result<u32, String>)>);
+
+/// What a claim gave, account by account.
+fn claimed(answer: &Element) -> Vec<OfAccount> {
     assert!(answer.is("claim", MULTIEND), "{}", String::from(answer));
     let condition = |error: &Element| error.children().next().unwrap().name().to_owned();
     let one = |device: &Element| {
@@ -102,7 +105,7 @@ fn claimed(answer: &Element) -> Vec<(String, Vec<(u32, Result<u32, String>)>)> {
         let result = if content.name() == "bundle" { Ok(content) } else { Err(condition(content)) };
         (
             id,
-            result.map(|bundle| prekeys_of(bundle)).map(|prekeys| {
+            result.map(prekeys_of).map(|prekeys| {
                 assert_eq!(prekeys.len(), 1, "one prekey each");
                 prekeys[0].0
             }),

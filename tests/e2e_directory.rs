@@ -86,10 +86,9 @@ async fn a_device_that_is_told_of_low_stock_replaces_what_others_were_given() {
     let store = place.store().await;
     for resource in ["a", "b", "c"] {
         let mut carol = xmpp::Client::connect(place.prosody.c2s_port(), DOMAIN, "carol", resource).await;
-        let claim = format!(
-            "<claim xmlns='urn:multiend:0' protocol='urn:xmpp:omemo:2'><account jid='bob@example.org'/></claim>"
-        );
-        assert_eq!(carol.request("set", Some(COMPONENT), &claim).await.attr("type"), Some("result"));
+        let claim =
+            "<claim xmlns='urn:multiend:0' protocol='urn:xmpp:omemo:2'><account jid='bob@example.org'/></claim>";
+        assert_eq!(carol.request("set", Some(COMPONENT), claim).await.attr("type"), Some("result"));
     }
     let issued = prekeys(&store, device, PrekeyState::Issued).await;
     assert_eq!(issued.len(), 3);
