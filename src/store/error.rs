@@ -75,6 +75,8 @@ impl StoreError {
             Self::Unavailable(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01"))
             }
+            // Two at once have written the same row for the first time: the later one finds it when it is run again.
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code == "23505"),
             _ => false,
         }
     }

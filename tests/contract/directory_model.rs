@@ -33,14 +33,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Default)]
 struct Model {
     now: i64,
-    bundle: Option<(u8, BTreeSet<u32>)>,
+    bundle: Option<BTreeSet<u32>>,
     /// Unissued prekeys, oldest first.
     stock: Vec<u32>,
     /// When each issued one was last handed out, with its turn, which breaks ties as the upload order does.
     issued: BTreeMap<u32, (i64, u64)>,
     uploads: u64,
     upload_of: BTreeMap<u32, u64>,
-    claims: BTreeMap<u8, (u32, u8, bool, i64)>,
+    /// Which key each requester got last, whether as the last resort, and when.
+    claims: BTreeMap<u8, (u32, bool, i64)>,
+    identity: Option<u8>,
 }
 
 impl Model {
@@ -53,14 +55,17 @@ impl Model {
                 self.upload_of.insert(*key, self.uploads);
             }
         }
-        self.bundle = Some((identity, keys));
+        // Nobody gets again what it got under another identity.
+        if self.identity.replace(identity).is_some_and(|before| before != identity) {
+            self.claims.clear();
+        }
+        self.bundle = Some(keys);
     }
 
     fn claim(&mut self, requester: u8, strict: bool) -> Got {
-        let Some((identity, keys)) = self.bundle.clone() else { return Got::NoBundle };
-        if let Some((key, under, last_resort, when)) = self.claims.get(&requester).copied()
+        let Some(keys) = self.bundle.clone() else { return Got::NoBundle };
+        if let Some((key, last_resort, when)) = self.claims.get(&requester).copied()
             && self.now - when < WINDOW
-            && under == identity
             && keys.contains(&key)
             && !(last_resort && strict)
         {
@@ -69,14 +74,14 @@ impl Model {
         if !self.stock.is_empty() {
             let key = self.stock.remove(0);
             self.issued.insert(key, (self.now, self.upload_of[&key]));
-            self.claims.insert(requester, (key, identity, false, self.now));
+            self.claims.insert(requester, (key, false, self.now));
             return Got::Fresh(key);
         }
         let oldest = self.issued.iter().filter(|(key, _)| keys.contains(key)).min_by_key(|(_, last)| **last);
         let Some((key, _)) = oldest.filter(|_| !strict) else { return Got::NoPrekey };
         let key = *key;
         self.issued.insert(key, (self.now, self.upload_of[&key]));
-        self.claims.insert(requester, (key, identity, true, self.now));
+        self.claims.insert(requester, (key, true, self.now));
         Got::LastResort(key)
     }
 }

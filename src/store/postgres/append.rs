@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
-use crate::model::ArchivedMessage;
-use crate::store::append_plan::{ArchiveEnd, Plan, plan};
+use crate::model::{ArchivedMessage, Clock, SystemClock};
+use crate::store::append_plan::{ArchiveEnd, Plan, key_exchanges, plan};
 use crate::store::transaction::End;
 use crate::store::{Appended, StoreError, columns};
+
+use super::consume::consume;
 
 /// Appends a batch, or does nothing and gives `None` if one of the `owners`, who are sorted, is unknown.
 pub(super) async fn append(
@@ -24,11 +26,15 @@ pub(super) async fn append(
     }
     let known = known_ids(connection, batch, &ends).await?;
     let plan = plan(batch, ends, known)?;
-    if plan.entries.is_empty() {
+    let exchanges = key_exchanges(batch);
+    if plan.entries.is_empty() && exchanges.is_empty() {
         return Ok(End::Abandon(Some(plan.appended)));
     }
-    insert(connection, &plan).await?;
-    move_ends(connection, &plan).await?;
+    if !plan.entries.is_empty() {
+        insert(connection, &plan).await?;
+        move_ends(connection, &plan).await?;
+    }
+    consume(connection, &exchanges, SystemClock.now()).await?;
     Ok(End::Commit(Some(plan.appended)))
 }
 

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::SqliteConnection;
 
 use crate::model::{ArchivedMessage, Clock, SystemClock};
-use crate::store::append_plan::{ArchiveEnd, NewBody, NewEntry, Plan, owners, plan};
+use crate::store::append_plan::{ArchiveEnd, NewBody, NewEntry, Plan, key_exchanges, owners, plan};
 use crate::store::transaction::End;
 use crate::store::{Appended, StoreError, columns};
 
 use super::account;
+use super::consume::consume;
 
 /// Appends a batch.
 pub(super) async fn append(
@@ -19,6 +20,7 @@ pub(super) async fn append(
     let ends = ends(connection, batch).await?;
     let known = known_ids(connection, batch, &ends).await?;
     let plan = plan(batch, ends, known)?;
+    consume(connection, &key_exchanges(batch), SystemClock.now()).await?;
     if plan.entries.is_empty() {
         return Ok(End::Commit(plan.appended));
     }

@@ -10,6 +10,7 @@ mod archive;
 mod bundle;
 mod claim;
 mod claims;
+mod consume;
 mod device_list;
 mod directory;
 mod file;
