@@ -6,6 +6,7 @@
 
 mod bundle;
 mod claim;
+mod claim_queue;
 mod device_list;
 mod metrics;
 mod session;
@@ -76,12 +77,14 @@ pub struct Directory {
     settings: Settings,
     metrics: DirectoryMetrics,
     known_sessions: session::KnownSessions,
+    claims: claim_queue::ClaimQueue,
 }
 
 impl Directory {
-    /// A directory on a store.
+    /// A directory on a store. To be called within a runtime, where its claims are answered.
     pub fn new(store: SharedStore, clock: Arc<dyn Clock>, settings: Settings, metrics: DirectoryMetrics) -> Self {
-        Self { store, clock, settings, metrics, known_sessions: session::KnownSessions::default() }
+        let claims = claim_queue::ClaimQueue::start(store.clone(), clock.clone(), settings.claims);
+        Self { store, clock, settings, metrics, known_sessions: session::KnownSessions::default(), claims }
     }
 
     /// The session that writes, which must be one of the owner's.

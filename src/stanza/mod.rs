@@ -15,6 +15,7 @@ pub mod forwarded;
 pub mod hints;
 pub mod incoming;
 pub mod jid_escaping;
+pub mod key_exchange;
 pub mod mam;
 pub mod meaning;
 pub mod message;

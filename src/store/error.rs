@@ -69,6 +69,17 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// The part of the program that would have asked the database has ended.
+    pub(crate) fn ended() -> Self {
+        Self::Unavailable(sqlx::Error::WorkerCrashed)
+    }
+
+    /// The same once more, for somebody else who waited for the same thing.
+    pub(crate) fn shared(&self) -> Self {
+        let error = sqlx::Error::Protocol(self.to_string());
+        if matches!(self, Self::Unavailable(_)) { Self::Unavailable(error) } else { Self::Database(error) }
+    }
+
     /// Whether the transaction lost against another one and should be run again at once.
     pub(super) fn is_conflict(&self) -> bool {
         match self {

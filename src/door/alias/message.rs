@@ -26,7 +26,7 @@ use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
-use crate::stanza::{ephemeral, omemo};
+use crate::stanza::{ephemeral, key_exchange, omemo};
 use crate::store::SharedStore;
 
 /// Longest message taken, in bytes without its addresses. What is put around it for its delivery, or for an answer from the
@@ -235,13 +235,13 @@ impl MessageDoor {
                 copies.push(copy(recipient, received_id, Direction::Received, incoming.from.clone(), None));
             }
         }
-        // Without copies nothing is stored; the message keeps its place behind those before it.
+        // Without copies it is not stored; it keeps its place behind those before it.
         let archived = ArchivedMessage {
             class: class.unwrap_or(Class::Signal),
             at,
             body: message.body,
             copies,
-            key_exchanges: Vec::new(),
+            key_exchanges: key_exchange::find(&incoming.element, &Requester::new(incoming.from.clone()), recipient),
         };
         Ok((archived, AcceptedMessage { stored, refused, _room: room }))
     }

@@ -63,10 +63,7 @@ impl ClaimStore for PostgresStore {
                 Ok(plain) => plain,
                 // Not worth asking again for each of them.
                 Err(error @ StoreError::Unavailable(_)) => {
-                    let text = error.to_string();
-                    outcomes.push(Err(error));
-                    let same = || Err(StoreError::Unavailable(sqlx::Error::Protocol(text.clone())));
-                    outcomes.extend(claims.iter().skip(1).map(|_| same()));
+                    outcomes.extend(claims.iter().map(|_| Err(error.shared())));
                     continue;
                 }
                 Err(error) => {
