@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use multiend::model::Owner;
 
 /// Where the configuration is looked for when nobody says where it is.
 const DEFAULT_PATHS: [&str; 2] = ["./multiend.toml", "/etc/multiend/multiend.toml"];
@@ -46,6 +47,16 @@ pub(crate) struct Admin {
 pub(crate) enum AdminCommand {
     /// Print what the database holds. It may read everything: not for each minute.
     Stats,
+    /// Print how far an owner's devices have read its archive.
+    Cursors(OwnerArg),
+}
+
+/// Which account.
+#[derive(Debug, Args)]
+pub(crate) struct OwnerArg {
+    /// The account, as alice@example.org
+    #[arg(value_name = "OWNER", value_parser = |text: &str| Owner::parse(text).map_err(|error| error.to_string()))]
+    pub(crate) owner: Owner,
 }
 
 /// Which configuration.

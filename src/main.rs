@@ -102,6 +102,7 @@ async fn migrate(config: Config) -> Outcome {
 async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcome {
     let store = store::open(config.database.expose(), 1).await?;
     match command {
+        AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store.as_ref(), &of.owner).await?, json),
         AdminCommand::Stats => print(&admin::stats::stats(store.as_ref()).await?, json),
     }
 }

@@ -12,6 +12,7 @@ use xmpp_parsers::jid::BareJid;
 
 use crate::client::Inner;
 use crate::error::ClientError;
+use crate::protocol::{Protocol, RemoteDevice};
 
 /// The pause before upkeep that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -30,8 +31,8 @@ struct Due {
     stream_renewed: bool,
     unlisted: bool,
     archive: bool,
-    outdated_lists: BTreeSet<BareJid>,
-    missing_sessions: BTreeSet<(BareJid, u32)>,
+    outdated_lists: BTreeSet<(BareJid, Protocol)>,
+    missing_sessions: BTreeSet<RemoteDevice>,
 }
 
 impl Upkeep {
@@ -40,7 +41,7 @@ impl Upkeep {
         self.due().stream_renewed = true;
     }
 
-    /// This device is not in its account's list any more.
+    /// This device is not in one of its account's lists any more.
     pub(crate) fn unlisted(&self) {
         self.due().unlisted = true;
     }
@@ -51,18 +52,18 @@ impl Upkeep {
     }
 
     /// A message came from a device that is not in the account's list as it is known here.
-    pub(crate) fn list_outdated(&self, account: &BareJid) {
+    pub(crate) fn list_outdated(&self, account: &BareJid, protocol: Protocol) {
         let mut due = self.due();
         if due.outdated_lists.len() < MAX_WAITING {
-            due.outdated_lists.insert(account.clone());
+            due.outdated_lists.insert((account.clone(), protocol));
         }
     }
 
     /// A device uses a session that this device does not have.
-    pub(crate) fn session_missing(&self, account: &BareJid, device: u32) {
+    pub(crate) fn session_missing(&self, remote: &RemoteDevice) {
         let mut due = self.due();
         if due.missing_sessions.len() < MAX_WAITING {
-            due.missing_sessions.insert((account.clone(), device));
+            due.missing_sessions.insert(remote.clone());
         }
     }
 
@@ -110,14 +111,15 @@ impl Inner {
         }
         loop {
             let next = self.upkeep.due().outdated_lists.first().cloned();
-            let Some(account) = next else { break };
-            self.refresh_devices(&account).await?;
-            self.upkeep.due().outdated_lists.remove(&account);
+            let Some((account, protocol)) = next else { break };
+            self.refresh_devices(&account, protocol).await?;
+            self.upkeep.due().outdated_lists.remove(&(account, protocol));
         }
         self.start_missing_sessions().await?;
         self.send_replies().await?;
-        if self.memory.lock().await.cipher.bundle_changed() {
-            self.publish_bundle().await?;
+        let changed = self.memory.lock().await.cipher.bundles_changed();
+        for protocol in changed {
+            self.publish_bundle(protocol).await?;
         }
         Ok(())
     }
@@ -132,13 +134,13 @@ impl Inner {
     async fn start_missing_sessions(self: &Arc<Self>) -> Result<(), ClientError> {
         loop {
             let next = self.upkeep.due().missing_sessions.first().cloned();
-            let Some((account, device)) = next else { return Ok(()) };
+            let Some(remote) = next else { return Ok(()) };
             let _order = self.starting_sessions.lock().await;
-            let missing = !self.memory.lock().await.cipher.has_session(&account, device);
-            if missing && self.start_session(&account, device).await? {
-                self.send_empty(&account, device).await?;
+            let missing = !self.memory.lock().await.cipher.has_session(&remote);
+            if missing && self.start_session(&remote).await? {
+                self.send_empty(&remote).await?;
             }
-            self.upkeep.due().missing_sessions.remove(&(account, device));
+            self.upkeep.due().missing_sessions.remove(&remote);
         }
     }
 
@@ -148,8 +150,8 @@ impl Inner {
             return Ok(());
         }
         let due = self.memory.lock().await.cipher.replies_due();
-        for (account, device) in due {
-            self.send_empty(&account, device).await?;
+        for remote in due {
+            self.send_empty(&remote).await?;
         }
         Ok(())
     }

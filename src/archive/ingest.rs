@@ -266,6 +266,7 @@ fn is_about_messages(error: &StoreError) -> bool {
         | StoreError::Migration(_)
         | StoreError::File { .. }
         | StoreError::Random
+        | StoreError::TooManyChanges
         | StoreError::Metrics(_) => false,
     }
 }

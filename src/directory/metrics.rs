@@ -14,10 +14,13 @@ pub struct DirectoryMetrics {
     prekeys_added: IntCounterVec,
     identity_changes: IntCounterVec,
     lists: IntCounterVec,
+    histories: IntCounterVec,
 }
 
 const NO_BUNDLE: &str = "no-bundle";
 const NO_PREKEY: &str = "no-prekey";
+const ANSWERED: &str = "answered";
+const NOT_ON_CHAIN: &str = "not-on-chain";
 
 /// The result of a claim that was refused, with the reason.
 fn limited(limit: ClaimLimit) -> &'static str {
@@ -52,6 +55,7 @@ impl DirectoryMetrics {
                 &["protocol"],
             )?,
             lists: counter("lists_total", "Device lists published, by result", &["protocol", "result"])?,
+            histories: counter("histories_total", "Histories asked for, by result", &["result"])?,
         };
         for protocol in Protocol::ALL.map(Protocol::name) {
             let results = ClaimKind::ALL.map(ClaimKind::name).into_iter().chain([NO_BUNDLE, NO_PREKEY]);
@@ -66,6 +70,9 @@ impl DirectoryMetrics {
             metrics.empty_while_stocked.with_label_values(&[protocol]);
             metrics.prekeys_added.with_label_values(&[protocol]);
             metrics.identity_changes.with_label_values(&[protocol]);
+        }
+        for result in [ANSWERED, NOT_ON_CHAIN] {
+            metrics.histories.with_label_values(&[result]);
         }
         Ok(metrics)
     }
@@ -94,6 +101,10 @@ impl DirectoryMetrics {
 
     pub(super) fn bundle_refused(&self, protocol: Protocol) {
         self.bundles.with_label_values(&[protocol.name(), "refused"]).inc();
+    }
+
+    pub(super) fn history_read(&self, on_chain: bool) {
+        self.histories.with_label_values(&[if on_chain { ANSWERED } else { NOT_ON_CHAIN }]).inc();
     }
 
     pub(super) fn list_published(&self, protocol: Protocol, merged: bool) {

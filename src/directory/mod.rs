@@ -4,11 +4,17 @@
 //! Knows no XML and no SQL. What must be atomic is asked of the store as one operation; this layer never reads, decides and
 //! writes in separate steps.
 
+mod batch_claim;
 mod bundle;
 mod claim;
 mod claim_queue;
+mod device;
 mod device_list;
+pub mod digest;
+mod history;
 mod metrics;
+mod node;
+mod notice;
 mod session;
 mod subscription;
 
@@ -17,10 +23,15 @@ use std::sync::Arc;
 
 use jid::DomainPart;
 
+pub use batch_claim::{OwnerClaimed, WantedDevices};
 pub use bundle::BundleItem;
 pub use claim::{ClaimError, Wanted};
+pub use device::Published;
 pub use device_list::ListChange;
+pub use history::HistoryPage;
 pub use metrics::DirectoryMetrics;
+pub use node::Contents;
+pub use notice::{Due, Told};
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
 use crate::store::{ClaimLimit, ClaimRules, SharedStore, StoreError};
@@ -59,6 +70,9 @@ pub enum DirectoryError {
     /// The node has as many subscribers as it may have.
     #[error("this node has as many subscribers as it may have")]
     TooManySubscribers,
+    /// The head that the requester knows was never that of this history.
+    #[error("what you know of this history is not a part of it")]
+    NotOnChain,
     /// One account has subscribed as many of its sessions as it may.
     #[error("too many of your sessions are subscribed; subscribe your bare JID instead")]
     TooManySessions,

@@ -1,5 +1,6 @@
 //! Stanza errors (RFC 6120 §8.3) with the pubsub conditions of XEP-0060.
 
+use super::namespace::MULTIEND;
 use super::tree::{push_attribute, push_text};
 
 /// A defined condition, with the error type that RFC 6120 recommends and the code of XEP-0086. Old clients look at the code:
@@ -91,6 +92,25 @@ impl PubsubCondition {
     }
 }
 
+/// A condition of our own extension (docs/protocol.md) that goes beside the defined one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExtensionCondition {
+    /// The head of a history that the requester knows was never that of this history.
+    NotOnChain,
+}
+
+impl ExtensionCondition {
+    fn write(self, out: &mut String) {
+        let name = match self {
+            Self::NotOnChain => "not-on-chain",
+        };
+        out.push('<');
+        out.push_str(name);
+        push_attribute(out, "xmlns", MULTIEND);
+        out.push_str("/>");
+    }
+}
+
 /// An error to send back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StanzaError {
@@ -98,6 +118,8 @@ pub struct StanzaError {
     pub condition: Condition,
     /// XEP-0060's, where there is one.
     pub pubsub: Option<PubsubCondition>,
+    /// Our own, where there is one.
+    pub extension: Option<ExtensionCondition>,
     /// What a person should read.
     pub text: String,
 }
@@ -105,13 +127,20 @@ pub struct StanzaError {
 impl StanzaError {
     /// An error with a text that a person understands.
     pub fn new(condition: Condition, text: impl Into<String>) -> Self {
-        Self { condition, pubsub: None, text: text.into() }
+        Self { condition, pubsub: None, extension: None, text: text.into() }
     }
 
     /// The same with a condition of XEP-0060.
     #[must_use]
     pub fn with_pubsub(mut self, condition: PubsubCondition) -> Self {
         self.pubsub = Some(condition);
+        self
+    }
+
+    /// The same with a condition of our own extension.
+    #[must_use]
+    pub fn with_extension(mut self, condition: ExtensionCondition) -> Self {
+        self.extension = Some(condition);
         self
     }
 
@@ -131,6 +160,9 @@ impl StanzaError {
         out.push_str("</text>");
         if let Some(pubsub) = self.pubsub {
             pubsub.write(&mut out);
+        }
+        if let Some(extension) = self.extension {
+            extension.write(&mut out);
         }
         out.push_str("</error>");
         out

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 
-use super::{NodeKind, Notice, NoticeKind, StoreError};
+use super::{NodeKind, Notice, NoticeKind, PrekeyState, StoreError};
 use crate::model::{
-    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, HistoryChange, HistoryHead, Owner, Prekey, PrekeyId,
-    Protocol, SignedPrekey, StoredCopy, Timestamp,
+    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, Owner, Prekey, PrekeyId, Protocol, SessionJid,
+    SignedPrekey, StoredCopy, Timestamp,
 };
 
 /// A device's id.
@@ -27,6 +27,32 @@ pub(super) fn prekey_id(id: i32) -> Result<PrekeyId, StoreError> {
 /// A one-time prekey.
 pub(super) fn prekey(id: i32, key: Vec<u8>) -> Result<Prekey, StoreError> {
     Ok(Prekey { id: prekey_id(id)?, key })
+}
+
+/// What became of prekeys: ids, each with 0 (unissued), 1 (issued) or 2 (consumed). Of one id that several keys have had, the
+/// first counts: the one in force, or the one issued last.
+pub(super) fn prekey_states(rows: Vec<(i32, i32)>) -> Result<Vec<(PrekeyId, PrekeyState)>, StoreError> {
+    let mut known = std::collections::BTreeSet::new();
+    let mut states = Vec::with_capacity(rows.len());
+    for (id, state) in rows {
+        let id = PrekeyId::from_sql(id).map_err(|_| StoreError::Corrupt("prekey id"))?;
+        let state = match state {
+            0 => PrekeyState::Unissued,
+            1 => PrekeyState::Issued,
+            2 => PrekeyState::Consumed,
+            _ => return Err(StoreError::Corrupt("state of a prekey")),
+        };
+        if known.insert(id) {
+            states.push((id, state));
+        }
+    }
+    Ok(states)
+}
+
+/// A session of an owner, by its resource.
+pub(super) fn session(owner: &Owner, resource: &str) -> Result<SessionJid, StoreError> {
+    let jid = owner.jid().with_resource_str(resource).map_err(|_| StoreError::Corrupt("resource"))?;
+    Ok(SessionJid::new(jid))
 }
 
 /// A JID in a column of subscribers.
@@ -133,60 +159,6 @@ impl BundleKeys {
         let id = u32::try_from(self.signed_prekey_id).map_err(|_| StoreError::Corrupt("signed prekey id"))?;
         let signed = SignedPrekey { id, key: self.signed_prekey, signature: self.signed_prekey_signature };
         Ok((self.identity_key, signed, self.item_id))
-    }
-}
-
-/// The end of an account's history, from a left join: without one where there is none yet.
-#[derive(sqlx::FromRow)]
-pub(super) struct ChainEnd {
-    jid: String,
-    position: Option<i64>,
-    hash: Option<Vec<u8>>,
-    at: Option<i64>,
-}
-
-impl ChainEnd {
-    /// Whose history, its head, and when that was appended.
-    pub(super) fn into_parts(self) -> Result<(Owner, Option<(HistoryHead, Timestamp)>), StoreError> {
-        let owner = Owner::parse(&self.jid).map_err(|_| StoreError::Corrupt("account"))?;
-        let (Some(position), Some(hash), Some(at)) = (self.position, self.hash, self.at) else {
-            return Ok((owner, None));
-        };
-        Ok((owner, Some((history_head(position, hash)?, Timestamp::from_micros(at)))))
-    }
-}
-
-/// The head of a history whose newest entry has this place and hash.
-pub(super) fn history_head(position: i64, hash: Vec<u8>) -> Result<HistoryHead, StoreError> {
-    let index = u64::try_from(position).map_err(|_| StoreError::Corrupt("place in a history"))?;
-    let hash = hash.try_into().map_err(|_| StoreError::Corrupt("hash of a history"))?;
-    Ok(HistoryHead { index, hash })
-}
-
-/// The place of an entry in its history.
-pub(super) fn position(index: u64) -> Result<i64, StoreError> {
-    i64::try_from(index).map_err(|_| StoreError::Range("place in a history"))
-}
-
-/// Whose identity key a change is about, as the database keeps it.
-pub(super) fn changed_device(change: &HistoryChange) -> Option<i32> {
-    match change {
-        HistoryChange::Identity { device, .. } => Some(device.to_sql()),
-        HistoryChange::List { .. } | HistoryChange::NoList => None,
-    }
-}
-
-/// The identity key of a device.
-#[derive(sqlx::FromRow)]
-pub(super) struct KnownIdentity {
-    device: i32,
-    identity_key: Vec<u8>,
-}
-
-impl KnownIdentity {
-    /// What a history says of it.
-    pub(super) fn into_change(self) -> Result<HistoryChange, StoreError> {
-        Ok(HistoryChange::Identity { device: device(self.device)?, key: self.identity_key })
     }
 }
 

@@ -37,6 +37,9 @@ pub enum StoreError {
     /// A number left the range that a column has.
     #[error("a number is too large to be stored: {0}")]
     Range(&'static str),
+    /// The account has changed its device lists and identity keys as often as it may within a day.
+    #[error("this account has changed its devices too often; try again tomorrow")]
+    TooManyChanges,
     /// The system gave no randomness.
     #[error("the system gives no random bytes")]
     Random,

@@ -156,6 +156,8 @@ pub fn message(body: &str, sent: Timestamp, copies: Vec<Copy>) -> ArchivedMessag
         class: Class::Content,
         at: sent,
         body: Bytes::from(body.to_owned()),
+        origin: None,
+        retracts: None,
         copies,
         key_exchanges: Vec::new(),
     }

@@ -98,6 +98,8 @@ fn message(text: &str) -> ArchivedMessage {
         class: Class::Content,
         at: Timestamp::from_micros(0),
         body: Bytes::from(text.to_owned()),
+        origin: None,
+        retracts: None,
         copies: vec![copy("a@x", Direction::Sent), copy("b@x", Direction::Received)],
     }
 }
