@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use figures::Figures;
 use jid::DomainPart;
-use multiend::directory::{BundleItem, Directory, DirectoryMetrics, Settings, Wanted};
+use multiend::directory::{BundleItem, Directory, DirectoryMetrics, LifeSettings, Settings, Wanted};
 use multiend::model::{Claimant, Clock as _, DeviceId, Owner, Protocol, Requester, SystemClock};
 use multiend::store::{self, Claim, ClaimKind, ClaimOutcome, ClaimRules, SharedStore};
 use prometheus::Registry;
@@ -261,6 +261,7 @@ fn directory(store: SharedStore) -> Arc<Directory> {
         claims: ClaimRules::default(),
         domains: [DomainPart::new("example.org").unwrap().into_owned()].into(),
         max_subscriptions: 1,
+        life: LifeSettings::default(),
     };
     let metrics = DirectoryMetrics::register(&Registry::new()).unwrap();
     Arc::new(Directory::new(store, Arc::new(SystemClock), settings, metrics))

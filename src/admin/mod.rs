@@ -6,7 +6,11 @@
 //! a running server must be told of it goes through the database.
 
 pub mod cursors;
+pub mod device;
+pub mod devices;
 pub mod forget_claims;
+pub mod life_cycle;
+pub mod owners;
 pub mod purge;
 pub mod stats;
 pub mod table;

@@ -40,6 +40,10 @@ pub enum StoreError {
     /// The account has changed its device lists and identity keys as often as it may within a day.
     #[error("this account has changed its devices too often; try again tomorrow")]
     TooManyChanges,
+    /// The account has as many bundles of devices that are not listed as it may, and all are new; or it has had as many
+    /// devices as can be remembered.
+    #[error("this account has bundles of too many devices that are not in its list; retract some first")]
+    TooManyBundles,
     /// The system gave no randomness.
     #[error("the system gives no random bytes")]
     Random,

@@ -194,7 +194,8 @@ pub async fn claims_and_publishes_behave_as_the_model(database: Database) {
                         }
                         Step::Retract { device: number } => {
                             let model = models.get_mut(&number).unwrap();
-                            let was_there = store.retract_bundle(&owner, OMEMO2, device(number)).await.unwrap();
+                            let was_there =
+                                store.retract_bundle(&owner, OMEMO2, device(number), at(now)).await.unwrap();
                             assert_eq!(was_there, model.bundle.take().is_some());
                             model.stock.clear();
                         }

@@ -11,6 +11,7 @@ use crate::model::{DeviceId, HistoryChange, Protocol, PublishedBundle, Timestamp
 use crate::store::{BundlePublished, Stock, StoreError, columns};
 
 use super::history::Chain;
+use super::{bundle_room, life};
 
 /// One device of an account, as the tables name it.
 #[derive(Clone, Copy)]
@@ -27,6 +28,7 @@ pub(super) async fn publish(
     published: &PublishedBundle,
     now: Timestamp,
 ) -> Result<BundlePublished, StoreError> {
+    bundle_room::make(connection, place, now).await?;
     let known: Option<(Vec<u8>, i64)> = sqlx::query_as(
         "SELECT identity_key, next_upload FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3",
     )
@@ -59,6 +61,7 @@ pub(super) async fn publish(
         forget_what_was_told(connection, place).await?;
     }
     let unissued = stock(connection, place).await?.unissued;
+    life::bundle_published(connection, place).await?;
     Ok(BundlePublished { added, already_issued, withdrawn, identity_changed, unissued })
 }
 
@@ -232,7 +235,7 @@ async fn forget_what_was_told(connection: &mut PgConnection, place: Place) -> Re
 }
 
 /// Retracts a bundle: its prekeys are withdrawn, the tombstones stay. The caller holds the lock on the account.
-pub(super) async fn retract(connection: &mut PgConnection, place: Place) -> Result<bool, StoreError> {
+pub(super) async fn retract(connection: &mut PgConnection, place: Place, now: Timestamp) -> Result<bool, StoreError> {
     let retracted = sqlx::query(
         "UPDATE bundle SET payload = NULL
          WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL",
@@ -243,6 +246,7 @@ pub(super) async fn retract(connection: &mut PgConnection, place: Place) -> Resu
     .execute(&mut *connection)
     .await?;
     withdraw_all_but(connection, place, &[]).await?;
+    life::bundle_retracted(connection, place, now).await?;
     Ok(retracted.rows_affected() > 0)
 }
 

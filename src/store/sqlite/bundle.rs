@@ -7,6 +7,7 @@ use crate::model::{DeviceId, HistoryChange, Prekey, Protocol, PublishedBundle, T
 use crate::store::{BundlePublished, Stock, StoreError, columns};
 
 use super::history::Chain;
+use super::{bundle_room, life};
 
 /// One device of an account, as the tables name it.
 #[derive(Clone, Copy)]
@@ -23,6 +24,7 @@ pub(super) async fn publish(
     published: &PublishedBundle,
     now: Timestamp,
 ) -> Result<BundlePublished, StoreError> {
+    bundle_room::make(connection, place, now).await?;
     let known: Option<(Vec<u8>, i64)> = sqlx::query_as(
         "SELECT identity_key, next_upload FROM bundle WHERE account = ?1 AND protocol = ?2 AND device = ?3",
     )
@@ -54,6 +56,7 @@ pub(super) async fn publish(
         forget_what_was_told(connection, place).await?;
     }
     let unissued = stock(connection, place).await?.unissued;
+    life::bundle_published(connection, place).await?;
     Ok(BundlePublished { added, already_issued, withdrawn, identity_changed, unissued })
 }
 
@@ -214,7 +217,11 @@ async fn forget_what_was_told(connection: &mut SqliteConnection, place: Place) -
 }
 
 /// Retracts a bundle: its prekeys are withdrawn, the tombstones stay.
-pub(super) async fn retract(connection: &mut SqliteConnection, place: Place) -> Result<bool, StoreError> {
+pub(super) async fn retract(
+    connection: &mut SqliteConnection,
+    place: Place,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let retracted = sqlx::query(
         "UPDATE bundle SET payload = NULL
          WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND payload IS NOT NULL",
@@ -225,6 +232,7 @@ pub(super) async fn retract(connection: &mut SqliteConnection, place: Place) -> 
     .execute(&mut *connection)
     .await?;
     withdraw_all_but(connection, place, &[]).await?;
+    life::bundle_retracted(connection, place, now).await?;
     Ok(retracted.rows_affected() > 0)
 }
 
