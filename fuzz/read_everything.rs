@@ -6,11 +6,11 @@ use multiend::archive::{Verdict, classify};
 use multiend::door::service::Payload;
 use multiend::link::Limits;
 use multiend::link::framer::{Event, Framer};
-use multiend::model::{DeviceId, DeviceList, Owner, Protocol};
+use multiend::model::{DeviceId, DeviceList, Owner, Protocol, Requester};
 use multiend::stanza::incoming::{Incoming, Kind};
 use multiend::stanza::message::{Message, assemble};
 use multiend::stanza::tree::Element;
-use multiend::stanza::{bundle, device_list, ephemeral, extension, omemo, pubsub};
+use multiend::stanza::{bundle, device_list, ephemeral, extension, key_exchange, omemo, pubsub};
 
 const HEADER: &[u8] =
     b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1'>";
@@ -53,6 +53,8 @@ fn read_message(stanza: &Element<'_>) {
         assert!(!matches!(verdict, Verdict::Archive(multiend::model::Class::Plain)), "encrypted is never plain");
     }
     let (Ok(owner), Ok(device)) = (Owner::parse("c@d"), DeviceId::new(1)) else { return };
+    let Ok(sender) = Requester::parse("a@b/c") else { return };
+    assert!(key_exchange::find(stanza, &sender, &owner).len() <= key_exchange::MAX_EXCHANGES);
     let viewer =
         Protocol::ALL.into_iter().fold(Viewer::new(owner), |viewer, protocol| viewer.with_devices(protocol, [device]));
     let Ok(view) = viewer.view(&message.body) else { return };

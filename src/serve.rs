@@ -45,6 +45,9 @@ const PLUGIN_PAGE_BYTES: usize = 256 * 1024;
 /// more than enough unless the database is away: then it could be for ever.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// Who was given a last resort is remembered for so long, beyond the repeat window: its key exchange may still come.
+const CLAIMS_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// Why the program cannot run, or not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -136,8 +139,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
-    let (purging, window) = (purge_settings(&config), config.directory.repeat_window);
-    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
+    let (purging, remembered) = (purge_settings(&config), config.directory.repeat_window.max(CLAIMS_REMEMBERED));
+    let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), remembered, purging, stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
@@ -235,7 +238,7 @@ fn link_config(config: &Config) -> LinkConfig {
 fn directory_settings(config: &Config) -> directory::Settings {
     directory::Settings {
         max_devices: config.directory.max_devices,
-        claims: ClaimRules { repeat_window: config.directory.repeat_window, ..ClaimRules::default() },
+        claims: claim_rules(config),
         domains: config.domains.clone(),
         max_subscriptions: config.directory.max_subscriptions,
         life: life_settings(config),
@@ -255,6 +258,19 @@ fn life_settings(config: &Config) -> directory::LifeSettings {
         removal_delay: life.removal_delay,
         seen_granularity: life.seen_granularity,
         batch: life.batch,
+    }
+}
+
+fn claim_rules(config: &Config) -> ClaimRules {
+    let directory = &config.directory;
+    ClaimRules {
+        repeat_window: directory.repeat_window,
+        per_device: directory.claims_per_device,
+        per_requester: directory.claims_per_requester,
+        per_domain: directory.claims_per_domain,
+        reserve: directory.prekey_reserve,
+        reserve_per_hour: directory.reserve_per_hour,
+        low_stock: directory.low_stock,
     }
 }
 

@@ -135,6 +135,98 @@ async fn directory_5_the_owner_gets_back_exactly_what_it_published() {
 }
 
 #[tokio::test]
+async fn directory_5_a_session_that_is_another_device_of_the_owner_claims_like_anybody() {
+    let setup = setup("");
+    let laptop = TestDevice { id: 2002, seed: 2 };
+    let mut on_phone = setup.client("alice", "phone").await;
+    let mut on_laptop = setup.client("alice", "laptop").await;
+    publish_phone(&mut on_phone, 1..=10).await;
+    let bundle_of = async |client: &mut Client, device: u32| {
+        let answer = ok(client, "get", ALICE, &items(BUNDLES, &[&device.to_string()])).await;
+        prekeys_of(&items_of(&answer)[0].1)
+    };
+    // Before it has published anything it may be any device, which compares what it published at its login.
+    assert_eq!(bundle_of(&mut on_laptop, PHONE.id).await.len(), 10);
+    ok(&mut on_laptop, "set", ALICE, &publish(BUNDLES, "2002", &laptop.bundle(1..=10))).await;
+    let mut bob = setup.client("bob", "phone").await;
+    let bobs = claim(&mut bob).await;
+    let own = bundle_of(&mut on_laptop, PHONE.id).await;
+    assert_eq!(own.len(), 1);
+    assert_ne!(own[0], bobs);
+    assert_eq!(bundle_of(&mut on_laptop, PHONE.id).await, own);
+    // Its own is still as published, also among all of them.
+    assert_eq!(bundle_of(&mut on_laptop, laptop.id).await.len(), 10);
+    let all = items_of(&ok(&mut on_laptop, "get", ALICE, &items(BUNDLES, &[])).await);
+    let lengths: Vec<_> = all.iter().map(|(id, bundle)| (id.as_str(), prekeys_of(bundle).len())).collect();
+    assert_eq!(lengths, [("1001", 1), ("2002", 10)]);
+    assert_eq!(prekeys_of(&all[0].1), own);
+    assert_eq!(bundle_of(&mut on_phone, PHONE.id).await.len(), 10);
+}
+
+/// A device that comes back under another resource gets its same prekey, and a new one once it has used that.
+#[tokio::test]
+async fn directory_2_3_a_device_gets_its_prekey_again_until_a_message_uses_it_up() {
+    let setup = setup("");
+    let mut alice = setup.client("alice", "phone").await;
+    publish_phone(&mut alice, 1..=10).await;
+    let tablet = TestDevice { id: 7, seed: 7 };
+    let mut bob = setup.client("bob", "a").await;
+    ok(&mut bob, "set", r"bob\40example.org@multiend.example.org", &publish(BUNDLES, "7", &tablet.bundle(1..=3))).await;
+    let prekey = async |client: &mut Client| {
+        let answer = ok(client, "get", ALICE, &items(BUNDLES, &[&PHONE.id.to_string()])).await;
+        prekeys_of(&items_of(&answer)[0].1).remove(0)
+    };
+    let first = prekey(&mut bob).await;
+    let mut again = setup.client("bob", "b").await;
+    // A message from the new session says which device it is, and names a prekey in a key exchange.
+    let send = async |client: &mut Client, id: &str, prekey: u32| {
+        let exchange = [&[0x08, u8::try_from(prekey).unwrap()][..], b"\x10\x01\x1a\x01i\x22\x01e\x2a\x01m"].concat();
+        let key = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, exchange);
+        client
+            .send_raw(&format!(
+                "<message type='chat' to='{ALICE}' id='{id}'><encrypted xmlns='urn:xmpp:omemo:2'><header sid='7'>\
+                 <keys jid='alice@example.org'><key rid='{}' kex='true'>{key}</key></keys></header></encrypted>\
+                 <request xmlns='urn:multiend:0'/></message>",
+                PHONE.id
+            ))
+            .await;
+        client
+            .wait_for("the acknowledgement", |stanza| {
+                stanza.get_child("archived", "urn:multiend:0").is_some_and(|archived| archived.attr("for") == Some(id))
+            })
+            .await;
+    };
+    // It names one that was never issued: nothing is used up.
+    send(&mut again, "m1", 9).await;
+    assert_eq!(prekey(&mut again).await, first);
+    send(&mut again, "m2", first.0).await;
+    let second = prekey(&mut again).await;
+    assert_ne!(second, first);
+    assert_eq!(prekey(&mut bob).await, second);
+}
+
+#[tokio::test]
+async fn directory_9_who_asks_for_too_much_is_told_to_wait() {
+    let setup = setup("[directory]\nclaims_per_device = 2\n");
+    let mut alice = setup.client("alice", "phone").await;
+    publish_phone(&mut alice, 1..=100).await;
+    for resource in ["a", "b"] {
+        let mut bob = setup.client("bob", resource).await;
+        claim(&mut bob).await;
+        claim(&mut bob).await;
+    }
+    let mut bob = setup.client("bob", "c").await;
+    let request = items(BUNDLES, &[&PHONE.id.to_string()]);
+    assert_eq!(refused(&mut bob, "get", ALICE, &request).await, "resource-constraint");
+    let mut carol = setup.client("carol", "c").await;
+    claim(&mut carol).await;
+    let claims = |result: &str| {
+        setup.multiend.metric(&format!(r#"multiend_directory_claims_total{{protocol="omemo2",result="{result}"}}"#))
+    };
+    assert_eq!(["fresh", "repeat", "refused-device", "last-resort"].map(claims), [3.0, 2.0, 1.0, 0.0]);
+}
+
+#[tokio::test]
 async fn directory_6_two_first_announcements_both_survive_and_a_seen_device_can_be_removed() {
     let setup = setup("");
     let mut phone = setup.client("alice", "phone").await;

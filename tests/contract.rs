@@ -20,7 +20,9 @@ mod support {
 mod contract {
     pub mod append;
     pub mod bundles;
+    pub mod claim_limits;
     pub mod claims;
+    pub mod consumption;
     pub mod cursors;
     pub mod database;
     pub mod dead_letters;
@@ -118,6 +120,24 @@ on_both_databases! {
         concurrent_requesters_empty_the_stock_exactly,
         claims_and_publishes_at_once_stay_consistent,
         forgotten_claims_leave_the_tombstones,
+    }
+    claim_limits {
+        an_account_gets_so_many_prekeys_of_a_device_a_day,
+        an_account_gets_so_many_prekeys_a_day,
+        the_accounts_of_a_foreign_domain_get_so_many_a_day,
+        the_owner_s_own_devices_are_under_no_limit,
+        strangers_get_the_reserve_slowly,
+        a_thousand_accounts_drain_a_pool_no_faster_than_the_limits_allow,
+        limits_are_exact_over_instances,
+        a_device_is_told_once_that_its_stock_is_low_and_once_that_it_is_empty,
+        a_batch_is_answered_claim_by_claim,
+    }
+    consumption {
+        a_key_exchange_uses_up_the_prekey_of_its_sender,
+        nobody_uses_up_the_prekeys_of_others,
+        of_prekeys_with_one_id_the_one_that_was_issued_to_the_sender_is_used_up,
+        who_was_given_a_last_resort_can_use_it_up,
+        a_device_is_one_claimant_from_wherever_it_asks,
     }
     directory_model {
         claims_and_publishes_behave_as_the_model,

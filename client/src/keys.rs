@@ -220,8 +220,9 @@ impl<P: Dialect> Keys for Device<P> {
         let address = Address::new(account.as_str(), device).map_err(|error| error.to_string())?;
         let mut bundle = Bundle::<P>::from_xml(&String::from(bundle)).map_err(|error| error.to_string())?;
         if account.as_str() == self.owner() {
-            // The own account is shown whole bundles, with keys in them that others were handed, oldest first. Two users of
-            // one key: the later one's messages are lost. So a sibling stays away from where others are served.
+            // A server that knows which device this is gives it one prekey of a sibling, like anybody else. One that does not
+            // know, or is no key server, shows the whole bundle, with keys in it that others were handed, oldest first. Two
+            // users of one key: the later one's messages are lost. So a sibling stays away from where others are served.
             let older = bundle.prekeys.len() / 2;
             bundle.prekeys.drain(..older);
         }

@@ -1,6 +1,6 @@
-//! Forgetting who was given which prekey, once no repeat of the question would be answered with it (DESIGN, directory
-//! invariant 2). Who asks is anybody, so what is remembered of them must not grow for ever. Tombstones stay: an issued
-//! prekey is never unissued (invariant 3).
+//! Forgetting who was given a last resort, and whose allowance is full again (DESIGN, directory invariants 2 and 9). Who
+//! asks is anybody, so what is remembered of them must not grow for ever. Tombstones stay, with whom they were issued to:
+//! an issued prekey is never unissued (invariant 3).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::purge::PurgeSettings;
 use crate::model::{Clock, Timestamp};
 use crate::store::{ClaimStore, StoreError};
 
-/// Forgets claims older than `repeat_window` until `stop` is cancelled. A failure is logged, and the next run tries again.
+/// Forgets claims older than `remembered`, which is at least the repeat window, until `stop` is cancelled. A failure is logged, and the next run tries again.
 pub async fn run<S: ClaimStore + ?Sized>(
     store: Arc<S>,
     clock: Arc<dyn Clock>,
-    repeat_window: Duration,
+    remembered: Duration,
     settings: PurgeSettings,
     stop: CancellationToken,
 ) {
     loop {
-        let before = clock.now().minus(repeat_window);
+        let before = clock.now().minus(remembered);
         if let Err(error) = forget(store.as_ref(), before, settings.batch.max(1), &stop).await {
             tracing::warn!(%error, "forgetting old claims failed; the next run tries again");
         }

@@ -92,7 +92,7 @@ impl<T> Clone for IngestHandle<T> {
 }
 
 impl<T> IngestHandle<T> {
-    /// Accepts a message; waits while the queue is full. One without copies is not stored, but keeps its place: its word
+    /// Accepts a message; waits while the queue is full. One without copies and key exchanges is not stored, but keeps its place: its word
     /// comes after that of the messages before it. `token` comes back in [`Committed`]. Not accepted if this is
     /// cancelled.
     pub async fn submit(&self, message: ArchivedMessage, token: T) -> Result<(), IngestClosed> {
@@ -168,9 +168,9 @@ impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> In
         loop {
             match work {
                 Work::Message(message, token) => {
-                    let has_copies = !message.copies.is_empty();
-                    batch.tokens.push((token, has_copies));
-                    if has_copies {
+                    let is_written = !message.copies.is_empty() || !message.key_exchanges.is_empty();
+                    batch.tokens.push((token, is_written));
+                    if is_written {
                         bytes = bytes.saturating_add(message.body.len());
                         batch.messages.push(message);
                     }

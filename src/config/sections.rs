@@ -69,6 +69,27 @@ pub struct DirectorySettings {
     /// `"0s"` turns that off. Default 24 h.
     #[serde(deserialize_with = "duration_or_zero")]
     pub repeat_window: Duration,
+    /// Prekeys of one device that one account gets in 24 hours, over all its sessions and devices. A repeat within
+    /// `repeat_window` never counts, nor does what the owner's own devices get. 1 to 1,000,000. Default 64.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub claims_per_device: u32,
+    /// Prekeys that one account gets in 24 hours, of all devices; 1 to 1,000,000. Default 20,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 1_000_000>")]
+    pub claims_per_requester: u32,
+    /// Prekeys that all accounts of one foreign domain get in 24 hours; 1 to 100,000,000. Default 200,000.
+    #[serde(deserialize_with = "within::<_, _, 1, 100_000_000>")]
+    pub claims_per_domain: u32,
+    /// The last so many prekeys of a device, but at most a fifth of its bundle, are for its owner's own devices and for those
+    /// to whom the owner has written; strangers get them at `reserve_per_hour`. 0 to 250; 0: no reserve. Default 20.
+    #[serde(deserialize_with = "within::<_, _, 0, 250>")]
+    pub prekey_reserve: u32,
+    /// Prekeys of one device's reserve that strangers get in an hour; 0 to 3,600. Default 12.
+    #[serde(deserialize_with = "within::<_, _, 0, 3_600>")]
+    pub reserve_per_hour: u32,
+    /// A device is told once when it has this many unissued prekeys or fewer, and once more when it has none; 0 to 250.
+    /// Default 20.
+    #[serde(deserialize_with = "within::<_, _, 0, 250>")]
+    pub low_stock: u32,
     /// Explicit subscriptions to one node; 0 to 100,000. Default 1,000.
     #[serde(deserialize_with = "within::<_, _, 0, 100_000>")]
     pub max_subscriptions: u32,
@@ -78,7 +99,18 @@ pub struct DirectorySettings {
 
 impl Default for DirectorySettings {
     fn default() -> Self {
-        Self { max_devices: 32, repeat_window: DAY, max_subscriptions: 1_000, lifecycle: LifecycleSettings::default() }
+        Self {
+            max_devices: 32,
+            repeat_window: DAY,
+            claims_per_device: 64,
+            claims_per_requester: 20_000,
+            claims_per_domain: 200_000,
+            prekey_reserve: 20,
+            reserve_per_hour: 12,
+            low_stock: 20,
+            max_subscriptions: 1_000,
+            lifecycle: LifecycleSettings::default(),
+        }
     }
 }
 

@@ -10,10 +10,13 @@ use super::claim::{ClaimError, Wanted};
 use super::{Directory, DirectoryError};
 use crate::model::{DeviceId, Owner, Prekey, Protocol, PublishedBundle, Requester, SignedPrekey};
 
+/// Bundles that are read at once to be retracted.
+const RETRACTED_AT_ONCE: u32 = 100;
+
 /// A bundle as one requester gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BundleItem {
-    /// To its owner: as it was published, byte for byte.
+    /// To its device: as it was published, byte for byte.
     AsPublished {
         /// Of which device.
         device: DeviceId,
@@ -22,7 +25,7 @@ pub enum BundleItem {
         /// The `<bundle/>` element.
         payload: Bytes,
     },
-    /// To anybody else: with one prekey, which is this requester's.
+    /// To anybody else, the owner's other devices included: with one prekey, which is this requester's.
     WithPrekey {
         /// Of which device.
         device: DeviceId,
@@ -91,7 +94,7 @@ impl Directory {
         max: usize,
     ) -> Result<Vec<BundleItem>, DirectoryError> {
         let items = if requester.is(owner) {
-            self.as_published(owner, protocol, devices, max).await?
+            self.own(owner, requester, protocol, devices, max).await?
         } else {
             self.with_prekeys(owner, requester, protocol, devices, max).await?
         };
@@ -99,6 +102,34 @@ impl Directory {
             return Err(DirectoryError::NotFound("no such bundle"));
         }
         Ok(items)
+    }
+
+    /// Bundles for a session of their owner (DESIGN, directory invariant 5). One that is certainly a device gets its own as
+    /// published, and a prekey of its own of each sibling: picking one, it might pick what somebody else was given, and of
+    /// two who use one key, one loses its messages. One of which no device is known may be the device asked for, which
+    /// compares at its login what it published: it gets everything as published.
+    async fn own(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+        devices: Option<&[DeviceId]>,
+        max: usize,
+    ) -> Result<Vec<BundleItem>, DirectoryError> {
+        let published = self.as_published(owner, protocol, devices, max).await?;
+        let Some(session) = requester.session() else { return Ok(published) };
+        let certain = self.store.certain_devices(&[(session, protocol)]).await?;
+        let Some(device) = certain.into_iter().flatten().next() else { return Ok(published) };
+        let siblings: Vec<Wanted> = published
+            .iter()
+            .map(BundleItem::device)
+            .filter(|sibling| *sibling != device)
+            .map(|sibling| Wanted { owner: owner.clone(), protocol, device: sibling, strict: false })
+            .collect();
+        let mut claimed = self.claim_all(requester, &siblings).await?;
+        claimed.extend(published.into_iter().filter(|item| item.device() == device));
+        claimed.sort_by_key(BundleItem::device);
+        Ok(claimed)
     }
 
     async fn as_published(
@@ -140,9 +171,15 @@ impl Directory {
             .take(max)
             .map(|device| Wanted { owner: owner.clone(), protocol, device: *device, strict: false })
             .collect();
+        self.claim_all(requester, &wanted).await
+    }
+
+    /// Claims what is wanted. Devices without a bundle, or without a prekey to give, are left out; so are those over a limit,
+    /// unless nothing else is left.
+    async fn claim_all(&self, requester: &Requester, wanted: &[Wanted]) -> Result<Vec<BundleItem>, DirectoryError> {
         let mut items = Vec::new();
         let mut limited = None;
-        for claimed in self.claim_batch(requester, &wanted).await {
+        for claimed in self.claim_batch(requester, wanted).await {
             match claimed {
                 Ok(item) => items.push(item),
                 Err(ClaimError::NoBundle | ClaimError::NoPrekey) => {}
@@ -153,6 +190,25 @@ impl Directory {
         match limited {
             Some(limit) if items.is_empty() => Err(DirectoryError::Limited(limit)),
             _ => Ok(items),
+        }
+    }
+
+    /// Removes all bundles of an owner. None at all is no error.
+    pub async fn retract_all_bundles(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+    ) -> Result<(), DirectoryError> {
+        Self::writer(owner, requester)?;
+        loop {
+            let published = self.store.published_bundles(owner, protocol, None, RETRACTED_AT_ONCE).await?;
+            if published.is_empty() {
+                return Ok(());
+            }
+            for (device, ..) in published {
+                self.store.retract_bundle(owner, protocol, device, self.clock.now()).await?;
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 
 use jid::DomainPart;
 
+use super::claim_queue::Asked;
 use super::{BundleItem, Directory};
-use crate::model::{Claimant, DeviceId, Owner, Protocol, Requester, SessionJid};
-use crate::store::{Claim, ClaimLimit, ClaimOutcome, StoreError};
+use crate::model::{DeviceId, Owner, Protocol, Requester, SessionJid};
+use crate::store::{ClaimLimit, ClaimOutcome, StoreError};
 
 /// A device of which a prekey is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,45 +50,47 @@ pub(super) fn limit_text(limit: ClaimLimit) -> &'static str {
 
 impl Directory {
     /// Claims a prekey of each device wanted, as one requester, and answers each in its place. The requester may be the
-    /// owner: its other devices start sessions like everybody.
+    /// owner: its other devices start sessions like everybody. What was handed out is durable.
     pub async fn claim_batch(&self, requester: &Requester, wanted: &[Wanted]) -> Vec<Result<BundleItem, ClaimError>> {
-        let mut claims = Vec::with_capacity(wanted.len());
-        for wanted in wanted {
-            let claimant = match self.claimant(requester, wanted.protocol).await {
-                Ok(claimant) => claimant,
-                Err(error) => {
-                    claims.push(Err(error.into()));
-                    continue;
-                }
-            };
-            let claim = Claim {
-                owner: wanted.owner.clone(),
-                protocol: wanted.protocol,
-                device: wanted.device,
-                claimant,
-                foreign: !self.is_local(requester),
-                strict: wanted.strict,
-            };
-            let outcome = self.store.claim(&claim, &self.settings.claims, self.clock.now()).await;
+        let local = self.local_session(requester);
+        let asked = wanted.iter().map(|wanted| Asked {
+            owner: wanted.owner.clone(),
+            protocol: wanted.protocol,
+            device: wanted.device,
+            requester: requester.clone(),
+            local: local.clone(),
+            foreign: !self.is_local(requester),
+            strict: wanted.strict,
+        });
+        let outcomes = self.claims.claim(asked.collect()).await;
+        let mut items = Vec::with_capacity(wanted.len());
+        for (wanted, outcome) in wanted.iter().zip(outcomes) {
             if let Ok(outcome) = &outcome {
                 self.metrics.claim(wanted.protocol, outcome);
             }
-            claims.push(outcome.map_err(ClaimError::from).and_then(|outcome| item(wanted, outcome)));
+            if matches!(outcome, Ok(ClaimOutcome::NoPrekey)) {
+                self.check_empty(wanted).await;
+            }
+            items.push(outcome.map_err(ClaimError::from).and_then(|outcome| item(wanted, outcome)));
         }
-        claims
+        items
     }
 
-    /// Who is asking: its own device where the session certainly is one, else its address. Only for accounts of ours do we
-    /// know which session is which device.
-    async fn claimant(&self, requester: &Requester, protocol: Protocol) -> Result<Claimant, StoreError> {
-        let address = Claimant::Address(requester.clone());
-        let Some((account, session)) = self.local_session(requester) else { return Ok(address) };
-        let certain = self.store.certain_devices(&[(session, protocol)]).await?;
-        Ok(certain.into_iter().flatten().next().map_or(address, |device| Claimant::Device(account, device)))
+    /// Invariant 4, watched: nobody is told that there is no prekey while there is one.
+    async fn check_empty(&self, wanted: &Wanted) {
+        let Wanted { owner, protocol, device, .. } = wanted;
+        match self.store.stock(owner, *protocol, *device).await {
+            Ok(stock) if stock.unissued > 0 => {
+                tracing::error!(%owner, protocol = protocol.name(), %device, "no prekey was given although there are some");
+                self.metrics.empty_while_stocked(*protocol);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the stock could not be looked at"),
+        }
     }
 
     /// The account and the session behind a requester of one of our domains.
-    pub(super) fn local_session(&self, requester: &Requester) -> Option<(Owner, SessionJid)> {
+    fn local_session(&self, requester: &Requester) -> Option<(Owner, SessionJid)> {
         let session = requester.session().filter(|_| self.is_local(requester))?;
         Some((Owner::new(requester.jid().to_bare()).ok()?, session))
     }

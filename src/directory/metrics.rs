@@ -11,6 +11,7 @@ use crate::store::{BundlePublished, ClaimKind, ClaimLimit, ClaimOutcome, DeviceS
 #[derive(Clone)]
 pub struct DirectoryMetrics {
     claims: IntCounterVec,
+    empty_while_stocked: IntCounterVec,
     bundles: IntCounterVec,
     prekeys_added: IntCounterVec,
     identity_changes: IntCounterVec,
@@ -44,6 +45,11 @@ impl DirectoryMetrics {
         };
         let metrics = Self {
             claims: counter("claims_total", "Prekeys asked for, by result", &["protocol", "result"])?,
+            empty_while_stocked: counter(
+                "empty_while_stocked_total",
+                "Claims told that there is no prekey although there was one: a fault, if it is not 0",
+                &["protocol"],
+            )?,
             bundles: counter("bundles_total", "Bundles published, by result", &["protocol", "result"])?,
             prekeys_added: counter("prekeys_added_total", "New prekeys in published bundles", &["protocol"])?,
             identity_changes: counter(
@@ -65,6 +71,7 @@ impl DirectoryMetrics {
             for result in ["as-published", "merged"] {
                 metrics.lists.with_label_values(&[protocol, result]);
             }
+            metrics.empty_while_stocked.with_label_values(&[protocol]);
             metrics.prekeys_added.with_label_values(&[protocol]);
             metrics.identity_changes.with_label_values(&[protocol]);
         }
@@ -82,6 +89,10 @@ impl DirectoryMetrics {
             ClaimOutcome::Limited(limit) => limited(*limit),
         };
         self.claims.with_label_values(&[protocol.name(), result]).inc();
+    }
+
+    pub(super) fn empty_while_stocked(&self, protocol: Protocol) {
+        self.empty_while_stocked.with_label_values(&[protocol.name()]).inc();
     }
 
     pub(super) fn bundle_published(&self, protocol: Protocol, outcome: &BundlePublished) {

@@ -7,6 +7,7 @@
 mod batch_claim;
 mod bundle;
 mod claim;
+mod claim_queue;
 mod device;
 mod device_list;
 pub mod digest;
@@ -96,18 +97,21 @@ pub struct Directory {
     settings: Settings,
     metrics: DirectoryMetrics,
     known_sessions: session::KnownSessions,
+    claims: claim_queue::ClaimQueue,
     life: life_signs::LifeSigns,
 }
 
 impl Directory {
-    /// A directory on a store.
+    /// A directory on a store. To be called within a runtime, where its claims are answered.
     pub fn new(store: SharedStore, clock: Arc<dyn Clock>, settings: Settings, metrics: DirectoryMetrics) -> Self {
+        let claims = claim_queue::ClaimQueue::start(store.clone(), clock.clone(), settings.claims);
         Self {
             store,
             clock,
             settings,
             metrics,
             known_sessions: session::KnownSessions::default(),
+            claims,
             life: life_signs::LifeSigns::default(),
         }
     }

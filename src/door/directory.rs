@@ -188,19 +188,8 @@ async fn delete(
             Ok(Answer::default())
         }
         Node::Bundles => {
-            if !requester.is(owner) {
-                return Err(stanza_error(DirectoryError::NotTheOwner));
-            }
-            let max = pubsub::MAX_ITEMS;
-            let mut own = directory.bundles(owner, requester, protocol, None, max).await.map_err(stanza_error)?;
-            loop {
-                let devices: Vec<DeviceId> = own.iter().map(BundleItem::device).collect();
-                directory.retract_bundles(owner, requester, protocol, &devices).await.map_err(stanza_error)?;
-                own = match directory.bundles(owner, requester, protocol, None, max).await {
-                    Err(DirectoryError::NotFound(_)) => return Ok(Answer::default()),
-                    more => more.map_err(stanza_error)?,
-                };
-            }
+            directory.retract_all_bundles(owner, requester, protocol).await.map_err(stanza_error)?;
+            Ok(Answer::default())
         }
     }
 }

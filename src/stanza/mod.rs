@@ -19,6 +19,7 @@ pub mod hints;
 pub mod history;
 pub mod incoming;
 pub mod jid_escaping;
+pub mod key_exchange;
 pub mod mam;
 pub mod meaning;
 pub mod message;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use jid::{BareJid, Jid};
 
 use super::{Appended, StoreError, preferences};
-use crate::model::{ArchiveDefault, ArchivedMessage, Class, Copy, Origin, Retraction};
+use crate::model::{ArchiveDefault, ArchivedMessage, Class, Copy, KeyExchange, Origin, Retraction};
 
 /// Where an archive ends before the batch, and after the plan.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +114,11 @@ pub(super) fn owners(batch: &[ArchivedMessage]) -> Vec<&str> {
     let owners: BTreeSet<&str> =
         batch.iter().flat_map(|message| &message.copies).map(|copy| copy.owner.as_str()).collect();
     owners.into_iter().collect()
+}
+
+/// The key exchanges of a batch.
+pub(super) fn key_exchanges(batch: &[ArchivedMessage]) -> Vec<&KeyExchange> {
+    batch.iter().flat_map(|message| &message.key_exchanges).collect()
 }
 
 /// Plans a batch. `ends` has every owner of it; `known` the (account, archive id) pairs of the batch that are stored.

@@ -76,12 +76,25 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// The part of the program that would have asked the database has ended.
+    pub(crate) fn ended() -> Self {
+        Self::Unavailable(sqlx::Error::WorkerCrashed)
+    }
+
+    /// The same once more, for somebody else who waited for the same thing.
+    pub(crate) fn shared(&self) -> Self {
+        let error = sqlx::Error::Protocol(self.to_string());
+        if matches!(self, Self::Unavailable(_)) { Self::Unavailable(error) } else { Self::Database(error) }
+    }
+
     /// Whether the transaction lost against another one and should be run again at once.
     pub(super) fn is_conflict(&self) -> bool {
         match self {
             Self::Unavailable(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01"))
             }
+            // Two at once have written the same row for the first time: the later one finds it when it is run again.
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code == "23505"),
             _ => false,
         }
     }

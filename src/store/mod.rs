@@ -4,6 +4,7 @@
 //! All SQL of the server lives below this module. Every operation that touches more than one row is one transaction;
 //! what an operation returns is durable when it returns. Nothing here knows XML.
 
+mod allowance;
 mod append_plan;
 mod archive;
 mod archive_id_secret;

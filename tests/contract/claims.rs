@@ -277,15 +277,17 @@ pub async fn claims_and_publishes_at_once_stay_consistent(database: Database) {
 
 pub async fn forgotten_claims_leave_the_tombstones(database: Database) {
     let store = database.open().await;
-    publish(&store, &plain_bundle(1, 1..=4)).await;
-    for (second, name) in ["a", "b", "c"].iter().enumerate() {
-        claim(&store, name, at(second as i64)).await;
+    publish(&store, &plain_bundle(1, [1])).await;
+    assert_eq!(claim(&store, "a", at(0)).await, Got::Fresh(1));
+    for (second, name) in ["b", "c", "d"].iter().enumerate() {
+        assert_eq!(claim(&store, name, at(second as i64)).await, Got::LastResort(1));
     }
     assert_eq!(store.forget_claims(at(2), 1).await.unwrap(), 1);
     assert_eq!(store.forget_claims(at(2), 10).await.unwrap(), 1);
     assert_eq!(store.forget_claims(at(2), 10).await.unwrap(), 0);
-    assert_eq!(claim(&store, "c", at(3)).await, Got::Repeat(3));
-    assert_eq!(claim(&store, "a", at(3)).await, Got::Fresh(4));
+    assert_eq!(claim(&store, "d", at(3)).await, Got::Repeat(1));
+    assert_eq!(claim(&store, "b", at(3)).await, Got::LastResort(1));
+    assert_eq!(claim(&store, "a", at(3)).await, Got::Repeat(1));
     assert_eq!(store.directory_totals().await.unwrap().issued_twice, 0);
 }
 

@@ -19,7 +19,7 @@ const ROUNDS: usize = 7;
 
 /// Alice has 100,000 copies of messages with four peers, one a second, and 30,000 prekeys of her device 2 that she has
 /// withdrawn; 20,000 other accounts have bundles and archives too.
-const FILL: [&str; 10] = [
+const FILL: [&str; 11] = [
     "INSERT INTO account (jid, next_sequence, last_at, created_at)
      SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
      FROM generate_series(1, 20000) n",
@@ -33,8 +33,9 @@ const FILL: [&str; 10] = [
     "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
          signed_prekey, signed_prekey_signature, published_at)
      SELECT id, 2, 1, '1', 'x', 'x', 1, 1, 'x', 'x', 0 FROM account WHERE jid <> 'alice@example.org'",
-    "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at)
-     SELECT id, 2, 1, decode(lpad(to_hex(n), 64, '0'), 'hex'), n, n, CASE WHEN n % 2 = 0 THEN 1 END, 1
+    "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at, claimant)
+     SELECT id, 2, 1, decode(lpad(to_hex(n), 64, '0'), 'hex'), n, n, CASE WHEN n % 2 = 0 THEN 1 END, 1,
+            CASE WHEN n % 2 = 0 THEN 'r' || n || '@example.net/phone' END
      FROM account, generate_series(1, 6) n",
     "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
          signed_prekey, signed_prekey_signature, published_at)
@@ -42,8 +43,10 @@ const FILL: [&str; 10] = [
     "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at, withdrawn)
      SELECT id, 2, 2, decode('e0' || lpad(to_hex(n), 62, '0'), 'hex'), 1000 + n, -n, 1, 1, true
      FROM account, generate_series(1, 30000) n WHERE jid = 'alice@example.org'",
-    "INSERT INTO prekey_claim (account, protocol, device, requester, key, identity_key, claimed_at)
-     SELECT id, 2, 1, 'r' || n, 'x', 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
+    "INSERT INTO last_resort (account, protocol, device, claimant, key, claimed_at)
+     SELECT id, 2, 1, 'r' || n, 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
+    "INSERT INTO claim_budget (scope, name, spent_until, spent_day)
+     SELECT 1, 'b' || n || '@example.net', 0, 40000 FROM generate_series(1, 40000) n",
     "INSERT INTO device_life (account, protocol, device, listed_at, seen_at, no_bundle_since, quarantined_at, cause)
      SELECT id, 2, n, 0, moment, CASE WHEN id % 2 = 0 THEN moment END, CASE n WHEN 2 THEN moment END, CASE n WHEN 2 THEN 1 END
      FROM account, generate_series(1, 2) n, LATERAL (SELECT 1900000000000000 + id AS moment) m
@@ -51,7 +54,8 @@ const FILL: [&str; 10] = [
 ];
 
 /// The tables that grow with use.
-const TABLES: [&str; 7] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim", "device_life"];
+const TABLES: [&str; 8] =
+    ["account", "entry", "body", "bundle", "prekey", "last_resort", "claim_budget", "device_life"];
 
 async fn pages(store: &SharedStore) {
     let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };

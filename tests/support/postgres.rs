@@ -165,7 +165,7 @@ impl Drop for Postgres {
 }
 
 /// Where Debian keeps the server programs of the newest PostgreSQL installed.
-fn newest_binaries() -> PathBuf {
+pub fn newest_binaries() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed (scripts/install-needs)");
     let newest = versions
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())

@@ -30,7 +30,7 @@ use crate::stanza::namespace::MULTIEND;
 use crate::stanza::omemo::Encrypted;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
-use crate::stanza::{ephemeral, omemo};
+use crate::stanza::{ephemeral, key_exchange, omemo};
 use crate::store::{Appended, SharedStore};
 
 /// Longest message taken, in bytes without its addresses. What is put around it for its delivery, or for an answer from the
@@ -299,13 +299,13 @@ impl MessageDoor {
                 copies.push(copy(recipient, received_id, Direction::Received, incoming.from.clone(), None));
             }
         }
-        // Without copies nothing is stored; the message keeps its place behind those before it.
+        // Without copies it is not stored; it keeps its place behind those before it.
         let class = class.unwrap_or(Class::Signal);
+        let key_exchanges = key_exchange::find(&incoming.element, &Requester::new(incoming.from.clone()), recipient);
         let author = Jid::from(sender.jid().clone());
         let ids = &self.services.ids;
         let (origin, retracts) = origin_of(ids, &incoming.element, class, (&author, recipient.jid()), at);
-        let archived =
-            ArchivedMessage { class, at, body: message.body, origin, retracts, copies, key_exchanges: Vec::new() };
+        let archived = ArchivedMessage { class, at, body: message.body, origin, retracts, copies, key_exchanges };
         Ok((archived, AcceptedMessage { relay, acknowledgement, refused, _room: room }))
     }
 

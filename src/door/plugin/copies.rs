@@ -25,7 +25,7 @@ use crate::stanza::copies::{self, CopyOf, RefusedCopy};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::Incoming;
 use crate::stanza::message::Message;
-use crate::stanza::{ephemeral, omemo};
+use crate::stanza::{ephemeral, key_exchange, omemo};
 
 /// Longest message taken, in bytes: with what is put around it in an answer, it must fit into one stanza.
 const MAX_MESSAGE: usize = LONGEST_STANZA - 32 * 1024;
@@ -202,6 +202,10 @@ impl CopyDoor {
             Direction::Received => (self.author(&peer), own.to_bare()),
         };
         let (origin, retracts) = origin_of(&self.services.ids, copy.message, class, (&author, &recipient), at);
+        let from = Requester::new(if copy.direction == Direction::Sent { own.clone() } else { peer.clone() });
+        let key_exchanges = Owner::new(recipient)
+            .map(|recipient| key_exchange::find(copy.message, &from, &recipient))
+            .unwrap_or_default();
         let stored = Copy {
             owner: copy.owner,
             archive_id: copy.id,
@@ -211,15 +215,8 @@ impl CopyDoor {
             expires_at,
         };
         let sender = (copy.direction == Direction::Sent).then(|| (stored.owner.clone(), Requester::new(own)));
-        let archived = ArchivedMessage {
-            class,
-            at,
-            body: message.body,
-            origin,
-            retracts,
-            copies: vec![stored],
-            key_exchanges: Vec::new(),
-        };
+        let archived =
+            ArchivedMessage { class, at, body: message.body, origin, retracts, copies: vec![stored], key_exchanges };
         Ok(Some(Prepared { archived, sender, message: copy.message }))
     }
 

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
+use super::consume::consume;
 use super::preferences;
-use crate::model::{ArchivedMessage, Origin};
-use crate::store::append_plan::{ArchiveEnd, EndRow, Plan, plan};
+use crate::model::{ArchivedMessage, Clock, Origin, SystemClock};
+use crate::store::append_plan::{ArchiveEnd, EndRow, Plan, key_exchanges, plan};
 use crate::store::transaction::End;
 use crate::store::{Appended, StoreError, columns};
 
@@ -26,12 +27,16 @@ pub(super) async fn append(
     let known = known_ids(connection, batch, &ends).await?;
     let listed = preferences::listed(connection, batch, &ends).await?;
     let plan = plan(batch, ends, known, &listed)?;
-    if plan.is_empty() {
+    let exchanges = key_exchanges(batch);
+    if plan.is_empty() && exchanges.is_empty() {
         return Ok(End::Abandon(Some(plan.appended)));
     }
-    retract(connection, &plan).await?;
-    insert(connection, &plan).await?;
-    move_ends(connection, &plan).await?;
+    if !plan.is_empty() {
+        retract(connection, &plan).await?;
+        insert(connection, &plan).await?;
+        move_ends(connection, &plan).await?;
+    }
+    consume(connection, &exchanges, SystemClock.now()).await?;
     Ok(End::Commit(Some(plan.appended)))
 }
 

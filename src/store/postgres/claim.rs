@@ -1,26 +1,30 @@
-//! Claims: one prekey to one requester (DESIGN, directory invariants 1 to 4).
+//! One claim, with care: whatever [`super::claim_batch`] leaves aside because it is not plainly a prekey out of a full
+//! stock (DESIGN, directory invariants 1 to 4 and 9).
 //!
-//! The locks, in order. First the requester's own row in `prekey_claim`: its concurrent requests for one device wait there
-//! for each other, and the later ones then find what the first one got. Then the prekey. Claims of different requesters
-//! skip each other's prekeys. The bundle is read last and without a lock: a publish that withdraws the prekey just taken
-//! has to wait for this transaction, so the bundle seen is one that this prekey belongs to.
+//! The bundle's row is locked first, so that such claims of one device, and publishes, happen one after the other: what is
+//! left of the stock, what strangers may still have of it and what the device was told are then exact. Claims in batches
+//! take no such lock; they may hold prekeys here, for a moment, and are waited for before the stock counts as empty.
 
 use sqlx::PgConnection;
 
 use crate::model::Timestamp;
+use crate::store::allowance::{self, Charge};
 use crate::store::columns::{self, BundleKeys};
 use crate::store::transaction::End;
-use crate::store::{Claim, ClaimKind, ClaimOutcome, ClaimRules, StoreError};
+use crate::store::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, NoticeKind, StoreError};
 
-/// Rounds in which new stock may appear while this claim looks at the old one. Each needs a publish of its own.
-const ROUNDS: u32 = 16;
+use super::{account, notice};
+
+/// How many of the newest messages with an account are looked at for one that the owner wrote.
+const RECENT: i64 = 50;
 
 const FRESH: &str = "
     WITH picked AS MATERIALIZED (
         SELECT key FROM prekey
         WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL
         ORDER BY upload LIMIT 1 FOR UPDATE SKIP LOCKED)
-    UPDATE prekey p SET issued_at = $4, last_issued_at = $4 FROM picked
+    UPDATE prekey p SET issued_at = $4, last_issued_at = $4, claimant = $5, superseded = 0, fresh_issues = fresh_issues + 1
+    FROM picked
     WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = picked.key
     RETURNING p.prekey_id, p.key";
 
@@ -30,7 +34,8 @@ const FRESH_WAITING: &str = "
         SELECT key FROM prekey
         WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL
         ORDER BY upload LIMIT 1 FOR UPDATE)
-    UPDATE prekey p SET issued_at = $4, last_issued_at = $4 FROM picked
+    UPDATE prekey p SET issued_at = $4, last_issued_at = $4, claimant = $5, superseded = 0, fresh_issues = fresh_issues + 1
+    FROM picked
     WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = picked.key
     RETURNING p.prekey_id, p.key";
 
@@ -39,31 +44,15 @@ const LAST_RESORT: &str = "
         SELECT key FROM prekey
         WHERE account = $1 AND protocol = $2 AND device = $3
         AND issued_at IS NOT NULL AND NOT withdrawn AND consumed_at IS NULL
-        ORDER BY last_issued_at, upload LIMIT 1 FOR UPDATE SKIP LOCKED)
-    UPDATE prekey p SET last_issued_at = $4 FROM picked
+        ORDER BY last_issued_at, upload LIMIT 1 FOR UPDATE),
+    remembered AS (
+        INSERT INTO last_resort (account, protocol, device, claimant, key, claimed_at)
+        SELECT $1, $2, $3, $5, key, $4 FROM picked
+        ON CONFLICT (account, protocol, device, claimant) DO UPDATE SET key = excluded.key,
+            claimed_at = excluded.claimed_at)
+    UPDATE prekey p SET last_issued_at = $4, last_resorts = last_resorts + 1 FROM picked
     WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = picked.key
     RETURNING p.prekey_id, p.key";
-
-const LAST_RESORT_WAITING: &str = "
-    WITH picked AS MATERIALIZED (
-        SELECT key FROM prekey
-        WHERE account = $1 AND protocol = $2 AND device = $3
-        AND issued_at IS NOT NULL AND NOT withdrawn AND consumed_at IS NULL
-        ORDER BY last_issued_at, upload LIMIT 1 FOR UPDATE)
-    UPDATE prekey p SET last_issued_at = $4 FROM picked
-    WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = picked.key
-    RETURNING p.prekey_id, p.key";
-
-const HAS_FRESH: &str = "
-    SELECT EXISTS (SELECT FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL)";
-
-const HAS_ANY: &str = "
-    SELECT EXISTS (SELECT FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL)
-        OR EXISTS (SELECT FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3
-                   AND issued_at IS NOT NULL AND NOT withdrawn AND consumed_at IS NULL)";
-
-const HAS_BUNDLE: &str = "
-    SELECT EXISTS (SELECT FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL)";
 
 /// Answers a claim, in a transaction of its own.
 pub(super) async fn claim(
@@ -72,184 +61,277 @@ pub(super) async fn claim(
     rules: &ClaimRules,
     now: Timestamp,
 ) -> Result<End<ClaimOutcome>, StoreError> {
-    let Some(earlier) = queue_up(connection, claim, now).await? else {
+    let Some(account) = account::find(connection, &claim.owner).await? else {
         return Ok(End::Abandon(ClaimOutcome::NoBundle));
     };
-    let mut claiming = Claiming { connection, claim, rules, account: earlier.account, now };
-    if let Some(outcome) = claiming.repeat(&earlier).await? {
-        return Ok(End::Abandon(outcome));
+    let claimant = claim.claimant.to_string();
+    let mut claiming = Claiming { connection, claim, claimant, rules, account, now };
+    let Some(bundle) = claiming.lock_bundle().await? else {
+        return Ok(End::Abandon(ClaimOutcome::NoBundle));
+    };
+    if let Some(prekey) = claiming.repeat().await? {
+        return outcome(prekey, bundle.keys, ClaimKind::Repeat).map(End::Abandon);
     }
-    if let Some((prekey, kind)) = claiming.pick().await? {
-        return claiming.hand_out(prekey, kind).await;
+    if let Some(limit) = claiming.charge().await? {
+        return Ok(End::Abandon(ClaimOutcome::Limited(limit)));
     }
-    let outcome = if claiming.exists(HAS_BUNDLE).await? { ClaimOutcome::NoPrekey } else { ClaimOutcome::NoBundle };
-    Ok(End::Abandon(outcome))
-}
-
-/// What the requester got before, if anything.
-#[derive(sqlx::FromRow)]
-struct Earlier {
-    account: i64,
-    key: Option<Vec<u8>>,
-    last_resort: bool,
-    claimed_at: i64,
-}
-
-/// Locks the requester's row, which is made if there was none. `None` for an unknown account.
-async fn queue_up(connection: &mut PgConnection, claim: &Claim, now: Timestamp) -> Result<Option<Earlier>, StoreError> {
-    let earlier = sqlx::query_as(
-        "INSERT INTO prekey_claim (account, protocol, device, requester, claimed_at)
-         SELECT id, $2, $3, $4, $5 FROM account WHERE jid = $1
-         ON CONFLICT (account, protocol, device, requester) DO UPDATE SET claimed_at = prekey_claim.claimed_at
-         RETURNING account, key, last_resort, claimed_at",
-    )
-    .bind(claim.owner.as_str())
-    .bind(claim.protocol.code())
-    .bind(claim.device.to_sql())
-    .bind(claim.claimant.to_string())
-    .bind(now.micros());
-    Ok(earlier.fetch_optional(connection).await?)
+    if let Some(limit) = claiming.enter_reserve(&bundle).await? {
+        return Ok(End::Abandon(ClaimOutcome::Limited(limit)));
+    }
+    let (prekey, kind) = if let Some(prekey) = claiming.take_fresh().await? {
+        (prekey, ClaimKind::Fresh)
+    } else if claim.strict {
+        return Ok(End::Abandon(ClaimOutcome::NoPrekey));
+    } else if let Some(prekey) = claiming.take_last_resort().await? {
+        (prekey, ClaimKind::LastResort)
+    } else {
+        return Ok(End::Abandon(ClaimOutcome::NoPrekey));
+    };
+    claiming.tell_stock(&bundle).await?;
+    outcome(prekey, bundle.keys, kind).map(End::Commit)
 }
 
 /// A prekey as its row has it: id and key.
-type Taken = (i32, Vec<u8>);
+pub(super) type Taken = (i32, Vec<u8>);
+
+/// A locked bundle, with what it says about its stock.
+#[derive(sqlx::FromRow)]
+struct Locked {
+    #[sqlx(flatten)]
+    keys: BundleKeys,
+    prekeys: i32,
+    stock_told: i16,
+    reserve_spent_until: i64,
+}
 
 /// A claim in the middle of its transaction.
 struct Claiming<'a> {
     connection: &'a mut PgConnection,
     claim: &'a Claim,
+    claimant: String,
     rules: &'a ClaimRules,
     account: i64,
     now: Timestamp,
 }
 
 impl Claiming<'_> {
-    /// The same answer as before, where that still holds.
-    async fn repeat(&mut self, earlier: &Earlier) -> Result<Option<ClaimOutcome>, StoreError> {
-        let Some(key) = &earlier.key else { return Ok(None) };
-        let age = self.now.since(Timestamp::from_micros(earlier.claimed_at));
-        if age >= self.rules.repeat_window || (earlier.last_resort && self.claim.strict) {
-            return Ok(None);
-        }
-        // One statement, so that prekey and bundle are of one moment.
-        let row: Option<Handed> = sqlx::query_as(
-            "SELECT p.prekey_id, p.key, b.item_id, b.identity_key, b.signed_prekey_id, b.signed_prekey,
-                 b.signed_prekey_signature
-             FROM prekey_claim c
-             JOIN prekey p ON p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = c.key
-             JOIN bundle b ON b.account = $1 AND b.protocol = $2 AND b.device = $3
-             WHERE c.account = $1 AND c.protocol = $2 AND c.device = $3 AND c.requester = $4 AND c.key = $5
-             AND NOT p.withdrawn AND p.consumed_at IS NULL AND b.payload IS NOT NULL AND b.identity_key = c.identity_key",
+    async fn lock_bundle(&mut self) -> Result<Option<Locked>, StoreError> {
+        let bundle = sqlx::query_as(
+            "SELECT item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature, prekeys, stock_told,
+                 reserve_spent_until
+             FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL FOR NO KEY UPDATE",
+        )
+        .bind(self.account)
+        .bind(self.claim.protocol.code())
+        .bind(self.claim.device.to_sql());
+        Ok(bundle.fetch_optional(&mut *self.connection).await?)
+    }
+
+    /// What the claimant got before, where that still holds.
+    async fn repeat(&mut self) -> Result<Option<Taken>, StoreError> {
+        let since = self.now.minus(self.rules.repeat_window).micros();
+        let own = sqlx::query_as(
+            "SELECT prekey_id, key FROM prekey
+             WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant = $4 AND superseded = 0
+             AND issued_at > $5 AND NOT withdrawn AND consumed_at IS NULL",
         )
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
-        .bind(self.claim.claimant.to_string())
-        .bind(key)
-        .fetch_optional(&mut *self.connection)
-        .await?;
-        row.map(|row| outcome((row.prekey_id, row.key), row.bundle, ClaimKind::Repeat)).transpose()
+        .bind(&self.claimant)
+        .bind(since);
+        let own: Option<Taken> = own.fetch_optional(&mut *self.connection).await?;
+        if own.is_some() || self.claim.strict {
+            return Ok(own);
+        }
+        let shared = sqlx::query_as(
+            "SELECT p.prekey_id, p.key FROM last_resort l
+             JOIN prekey p ON p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = l.key
+             WHERE l.account = $1 AND l.protocol = $2 AND l.device = $3 AND l.claimant = $4 AND l.claimed_at > $5
+             AND NOT p.withdrawn AND p.consumed_at IS NULL",
+        )
+        .bind(self.account)
+        .bind(self.claim.protocol.code())
+        .bind(self.claim.device.to_sql())
+        .bind(&self.claimant)
+        .bind(since);
+        Ok(shared.fetch_optional(&mut *self.connection).await?)
     }
 
-    /// The oldest prekey that nobody has, or else the last resort. `None` only if there was a moment without either.
-    async fn pick(&mut self) -> Result<Option<(Taken, ClaimKind)>, StoreError> {
-        for _ in 0..ROUNDS {
-            for statement in [FRESH, FRESH_WAITING] {
-                if let Some(prekey) = self.take(statement).await? {
-                    return Ok(Some((prekey, ClaimKind::Fresh)));
-                }
+    /// Takes one from each allowance of the claimant; says which one does not suffice.
+    async fn charge(&mut self) -> Result<Option<ClaimLimit>, StoreError> {
+        for charge in Charge::of(self.claim, self.rules) {
+            // A row that is there is locked here: claims of one account are counted one after the other.
+            let paid: Option<i64> = sqlx::query_scalar(
+                "INSERT INTO claim_budget AS b (scope, name, spent_until, spent_day)
+                 SELECT $1::smallint, $2::text, $3::bigint + $4::bigint, $6::integer WHERE $4 <= $5
+                 ON CONFLICT (scope, name) DO UPDATE SET spent_until = greatest(b.spent_until, $3) + $4, spent_day = $6
+                 WHERE greatest(b.spent_until, $3) + $4 - $3 <= $5
+                 RETURNING spent_until",
+            )
+            .bind(charge.scope.code())
+            .bind(&charge.name)
+            .bind(self.now.micros())
+            .bind(charge.cost)
+            .bind(allowance::DAY)
+            .bind(allowance::last_day(self.now))
+            .fetch_optional(&mut *self.connection)
+            .await?;
+            if paid.is_none() {
+                return Ok(Some(charge.scope.limit()));
             }
-            // What a statement waited for may have been a publish that took the old ones out and put new ones in, which the
-            // statement does not see.
-            if self.exists(HAS_FRESH).await? {
-                continue;
-            }
-            if self.claim.strict {
-                return Ok(None);
-            }
-            for statement in [LAST_RESORT, LAST_RESORT_WAITING] {
-                if let Some(prekey) = self.take(statement).await? {
-                    return Ok(Some((prekey, ClaimKind::LastResort)));
-                }
-            }
-            if !self.exists(HAS_ANY).await? {
-                return Ok(None);
+        }
+        let Some(payer) = allowance::payer(self.claim).filter(|_| self.rules.per_device != u32::MAX) else {
+            return Ok(None);
+        };
+        let had: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM prekey
+                     WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant >= $4 AND claimant < $4 || '0'
+                     AND substr(claimant, length($4) + 1, 1) IN ('', '/', ' ') AND issued_at > $5)
+                  + (SELECT count(*) FROM last_resort
+                     WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant >= $4 AND claimant < $4 || '0'
+                     AND substr(claimant, length($4) + 1, 1) IN ('', '/', ' ') AND claimed_at > $5)",
+        )
+        .bind(self.account)
+        .bind(self.claim.protocol.code())
+        .bind(self.claim.device.to_sql())
+        .bind(payer.as_str())
+        .bind(self.now.micros().saturating_sub(allowance::DAY))
+        .fetch_one(&mut *self.connection)
+        .await?;
+        Ok((had >= i64::from(self.rules.per_device)).then_some(ClaimLimit::Device))
+    }
+
+    /// Lets a stranger into the reserve, or not. Who finds the stock empty is let through, to the last resort.
+    async fn enter_reserve(&mut self, bundle: &Locked) -> Result<Option<ClaimLimit>, StoreError> {
+        let reserve = i64::from(allowance::reserve(self.rules, bundle.prekeys));
+        let Some(payer) = allowance::payer(self.claim).filter(|_| reserve > 0) else { return Ok(None) };
+        let left = self.unissued(reserve.saturating_add(1)).await?;
+        if left == 0 || left > reserve || self.owner_wrote_to(payer.as_str()).await? {
+            return Ok(None);
+        }
+        if bundle.reserve_spent_until > self.now.micros() {
+            return Ok(Some(ClaimLimit::Reserve));
+        }
+        sqlx::query("UPDATE bundle SET reserve_spent_until = $4 WHERE account = $1 AND protocol = $2 AND device = $3")
+            .bind(self.account)
+            .bind(self.claim.protocol.code())
+            .bind(self.claim.device.to_sql())
+            .bind(self.now.micros().saturating_add(allowance::reserve_pause(self.rules)))
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(None)
+    }
+
+    /// Whether one of the newest messages between the owner and an account is the owner's.
+    async fn owner_wrote_to(&mut self, peer: &str) -> Result<bool, StoreError> {
+        let wrote = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM (SELECT direction FROM entry WHERE account = $1 AND peer = $2
+                                         ORDER BY sequence DESC LIMIT $3) newest
+                            WHERE direction = 1)",
+        )
+        .bind(self.account)
+        .bind(peer)
+        .bind(RECENT);
+        Ok(wrote.fetch_one(&mut *self.connection).await?)
+    }
+
+    /// How many unissued prekeys there are, counted up to a limit.
+    async fn unissued(&mut self, limit: i64) -> Result<i64, StoreError> {
+        let unissued = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT FROM prekey WHERE account = $1 AND protocol = $2 AND device = $3
+                                   AND issued_at IS NULL LIMIT $4) stock",
+        )
+        .bind(self.account)
+        .bind(self.claim.protocol.code())
+        .bind(self.claim.device.to_sql())
+        .bind(limit);
+        Ok(unissued.fetch_one(&mut *self.connection).await?)
+    }
+
+    /// The oldest prekey that nobody has.
+    async fn take_fresh(&mut self) -> Result<Option<Taken>, StoreError> {
+        // What the claimant had before, it does not get again.
+        sqlx::query(
+            "UPDATE prekey SET superseded = upload + 1
+             WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant = $4 AND superseded = 0",
+        )
+        .bind(self.account)
+        .bind(self.claim.protocol.code())
+        .bind(self.claim.device.to_sql())
+        .bind(&self.claimant)
+        .execute(&mut *self.connection)
+        .await?;
+        for statement in [FRESH, FRESH_WAITING] {
+            let taken = sqlx::query_as(statement)
+                .bind(self.account)
+                .bind(self.claim.protocol.code())
+                .bind(self.claim.device.to_sql())
+                .bind(self.now.micros())
+                .bind(&self.claimant);
+            if let Some(prekey) = taken.fetch_optional(&mut *self.connection).await? {
+                return Ok(Some(prekey));
             }
         }
         Ok(None)
     }
 
-    async fn take(&mut self, statement: &'static str) -> Result<Option<Taken>, StoreError> {
-        let taken = sqlx::query_as(statement)
+    /// The least recently issued prekey that was not seen consumed.
+    async fn take_last_resort(&mut self) -> Result<Option<Taken>, StoreError> {
+        let taken = sqlx::query_as(LAST_RESORT)
             .bind(self.account)
             .bind(self.claim.protocol.code())
             .bind(self.claim.device.to_sql())
-            .bind(self.now.micros());
+            .bind(self.now.micros())
+            .bind(&self.claimant);
         Ok(taken.fetch_optional(&mut *self.connection).await?)
     }
 
-    async fn exists(&mut self, statement: &'static str) -> Result<bool, StoreError> {
-        let exists = sqlx::query_scalar(statement)
+    /// Has the device told that its stock is low, or empty: once each, until it is replenished.
+    async fn tell_stock(&mut self, bundle: &Locked) -> Result<(), StoreError> {
+        let left = self.unissued(i64::from(self.rules.low_stock).saturating_add(1)).await?;
+        let state = allowance::stock_state(self.rules, left);
+        if state <= bundle.stock_told {
+            return Ok(());
+        }
+        let Claim { protocol, device, .. } = *self.claim;
+        sqlx::query("UPDATE bundle SET stock_told = $4 WHERE account = $1 AND protocol = $2 AND device = $3")
             .bind(self.account)
-            .bind(self.claim.protocol.code())
-            .bind(self.claim.device.to_sql());
-        Ok(exists.fetch_one(&mut *self.connection).await?)
-    }
-
-    /// Writes down who got the prekey, and answers.
-    async fn hand_out(self, prekey: Taken, kind: ClaimKind) -> Result<End<ClaimOutcome>, StoreError> {
-        let bundle: Option<BundleKeys> = sqlx::query_as(
-            "WITH logged AS (
-                 INSERT INTO hand_out (account, protocol, device, key, requester, last_resort, at)
-                 VALUES ($1, $2, $3, $5, $4, $6, $7)),
-             remembered AS (
-                 UPDATE prekey_claim c SET key = $5, identity_key = b.identity_key, last_resort = $6, claimed_at = $7
-                 FROM bundle b
-                 WHERE c.account = $1 AND c.protocol = $2 AND c.device = $3 AND c.requester = $4
-                 AND b.account = $1 AND b.protocol = $2 AND b.device = $3)
-             SELECT item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature
-             FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL",
-        )
-        .bind(self.account)
-        .bind(self.claim.protocol.code())
-        .bind(self.claim.device.to_sql())
-        .bind(self.claim.claimant.to_string())
-        .bind(&prekey.1)
-        .bind(kind == ClaimKind::LastResort)
-        .bind(self.now.micros())
-        .fetch_optional(self.connection)
-        .await?;
-        // Stock without a bundle cannot be: a retract deletes it, and waits for whoever has locked some of it.
-        let bundle = bundle.ok_or(StoreError::Corrupt("a prekey in stock without a bundle"))?;
-        outcome(prekey, bundle, kind).map(End::Commit)
+            .bind(protocol.code())
+            .bind(device.to_sql())
+            .bind(state)
+            .execute(&mut *self.connection)
+            .await?;
+        notice::add(self.connection, self.account, protocol, Some(device), NoticeKind::LowStock, self.now).await
     }
 }
 
-/// A repeated answer, as one row.
-#[derive(sqlx::FromRow)]
-struct Handed {
-    prekey_id: i32,
-    key: Vec<u8>,
-    #[sqlx(flatten)]
-    bundle: BundleKeys,
-}
-
-fn outcome((id, key): Taken, bundle: BundleKeys, kind: ClaimKind) -> Result<ClaimOutcome, StoreError> {
+/// The answer that hands out a prekey.
+pub(super) fn outcome((id, key): Taken, bundle: BundleKeys, kind: ClaimKind) -> Result<ClaimOutcome, StoreError> {
     let (identity_key, signed_prekey, item_id) = bundle.into_parts()?;
     Ok(ClaimOutcome::Handed { identity_key, signed_prekey, prekey: columns::prekey(id, key)?, item_id, kind })
 }
 
-/// Deletes a few of the claims made before a moment.
+/// Deletes a few of the hand-outs and allowances that are older than a moment.
 pub(super) async fn forget(connection: &mut PgConnection, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
     // By the physical place of the rows, which cannot change while they are locked by this very statement.
-    let forgotten = sqlx::query(
-        "DELETE FROM prekey_claim WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM prekey_claim WHERE claimed_at < $1
+    let hand_outs = sqlx::query(
+        "DELETE FROM last_resort WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM last_resort WHERE claimed_at < $1
              ORDER BY claimed_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     )
     .bind(before.micros())
     .bind(i64::from(limit))
+    .execute(&mut *connection)
+    .await?;
+    let allowances = sqlx::query(
+        "DELETE FROM claim_budget WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM claim_budget WHERE spent_day < $1
+             ORDER BY spent_day LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    )
+    .bind(allowance::day(before.micros()))
+    .bind(i64::from(limit))
     .execute(connection)
     .await?;
-    Ok(forgotten.rows_affected())
+    Ok(hand_outs.rows_affected().saturating_add(allowances.rows_affected()))
 }

@@ -1,19 +1,54 @@
 //! [`ClaimStore`] on PostgreSQL: each operation with the transaction that it runs in.
 
 use async_trait::async_trait;
+use tracing::warn;
 
-use super::{PostgresStore, account, claim};
+use super::{PostgresStore, account, claim, claim_batch};
 use crate::model::{DeviceId, Owner, PrekeyId, Protocol, SessionJid, Timestamp};
 use crate::store::{Claim, ClaimOutcome, ClaimRules, ClaimStore, StoreError, columns};
 
-#[async_trait]
-impl ClaimStore for PostgresStore {
-    async fn claim(&self, claim: &Claim, rules: &ClaimRules, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
+/// Most claims of one statement: it compares some of its rows with all the others.
+const BATCH: usize = 64;
+
+impl PostgresStore {
+    /// Answers what is plainly a repeat or a prekey out of a full stock.
+    async fn claim_plain(
+        &self,
+        claims: &[Claim],
+        rules: &ClaimRules,
+        now: Timestamp,
+    ) -> Result<Vec<Option<ClaimOutcome>>, StoreError> {
+        let answered = self
+            .each("claim-batch", |mut db| async move { claim_batch::claim_plain(&mut db, claims, rules, now).await })
+            .await;
+        match answered {
+            // Another claim of one of the claimants, or for one of the devices, came between.
+            Err(error) if error.is_conflict() => Ok(claims.iter().map(|_| None).collect()),
+            answered => answered,
+        }
+    }
+
+    async fn claim_with_care(
+        &self,
+        claim: &Claim,
+        rules: &ClaimRules,
+        now: Timestamp,
+    ) -> Result<ClaimOutcome, StoreError> {
         self.transaction("claim", |mut db| async move {
             let end = claim::claim(&mut db, claim, rules, now).await?;
             db.end(end).await
         })
         .await
+    }
+}
+
+#[async_trait]
+impl ClaimStore for PostgresStore {
+    async fn claim(&self, claim: &Claim, rules: &ClaimRules, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
+        match self.claim_plain(std::slice::from_ref(claim), rules, now).await?.pop().flatten() {
+            Some(outcome) => Ok(outcome),
+            None => self.claim_with_care(claim, rules, now).await,
+        }
     }
 
     async fn claim_many(
@@ -23,8 +58,25 @@ impl ClaimStore for PostgresStore {
         now: Timestamp,
     ) -> Vec<Result<ClaimOutcome, StoreError>> {
         let mut outcomes = Vec::with_capacity(claims.len());
-        for claim in claims {
-            outcomes.push(self.claim(claim, rules, now).await);
+        for claims in claims.chunks(BATCH) {
+            let plain = match self.claim_plain(claims, rules, now).await {
+                Ok(plain) => plain,
+                // Not worth asking again for each of them.
+                Err(error @ StoreError::Unavailable(_)) => {
+                    outcomes.extend(claims.iter().map(|_| Err(error.shared())));
+                    continue;
+                }
+                Err(error) => {
+                    warn!(%error, claims = claims.len(), "a batch of claims failed and is answered one by one");
+                    claims.iter().map(|_| None).collect()
+                }
+            };
+            for (claim, answer) in claims.iter().zip(plain) {
+                outcomes.push(match answer {
+                    Some(outcome) => Ok(outcome),
+                    None => self.claim_with_care(claim, rules, now).await,
+                });
+            }
         }
         outcomes
     }

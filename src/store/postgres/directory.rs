@@ -206,11 +206,9 @@ impl DirectoryStore for PostgresStore {
             .each("directory-totals", |mut db| async move {
                 let totals = sqlx::query_as(
                     "SELECT (SELECT count(*) FROM bundle WHERE payload IS NOT NULL),
-                            (SELECT count(*) FROM hand_out WHERE NOT last_resort),
-                            (SELECT count(*) FROM hand_out WHERE last_resort),
-                            (SELECT count(*) FROM (SELECT FROM hand_out WHERE NOT last_resort
-                                                   GROUP BY account, protocol, device, key
-                                                   HAVING count(*) > 1) twice)",
+                            (SELECT coalesce(sum(fresh_issues), 0)::bigint FROM prekey),
+                            (SELECT coalesce(sum(last_resorts), 0)::bigint FROM prekey),
+                            (SELECT count(*) FROM prekey WHERE fresh_issues > 1)",
                 );
                 Ok(totals.fetch_one(&mut *db).await?)
             })

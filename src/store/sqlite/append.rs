@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::SqliteConnection;
 
 use crate::model::{ArchivedMessage, Clock, Origin, SystemClock};
-use crate::store::append_plan::{ArchiveEnd, EndRow, NewBody, NewEntry, Plan, owners, plan};
+use crate::store::append_plan::{ArchiveEnd, EndRow, NewBody, NewEntry, Plan, key_exchanges, owners, plan};
 use crate::store::transaction::End;
 use crate::store::{Appended, StoreError, columns};
 
+use super::consume::consume;
 use super::{account, preferences};
 
 /// Appends a batch.
@@ -20,6 +21,7 @@ pub(super) async fn append(
     let known = known_ids(connection, batch, &ends).await?;
     let listed = preferences::listed(connection, batch, &ends).await?;
     let plan = plan(batch, ends, known, &listed)?;
+    consume(connection, &key_exchanges(batch), SystemClock.now()).await?;
     if plan.is_empty() {
         return Ok(End::Commit(plan.appended));
     }

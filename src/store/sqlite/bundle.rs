@@ -49,6 +49,12 @@ pub(super) async fn publish(
     let withdrawn = withdraw_all_but(connection, place, &keys).await?;
     let already_issued = adopt_known(connection, place, prekeys).await?;
     let added = add_new(connection, place, prekeys, next_upload).await?;
+    if identity_changed {
+        end_repeats(connection, place).await?;
+    }
+    if added > 0 {
+        forget_what_was_told(connection, place).await?;
+    }
     let unissued = stock(connection, place).await?.unissued;
     life::bundle_published(connection, place).await?;
     Ok(BundlePublished { added, already_issued, withdrawn, identity_changed, unissued })
@@ -79,12 +85,13 @@ async fn put(
     let bundle = &published.bundle;
     sqlx::query(
         "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
-             signed_prekey, signed_prekey_signature, published_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             signed_prekey, signed_prekey_signature, published_at, prekeys)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
          ON CONFLICT (account, protocol, device) DO UPDATE SET item_id = excluded.item_id, payload = excluded.payload,
              identity_key = excluded.identity_key, next_upload = excluded.next_upload,
              signed_prekey_id = excluded.signed_prekey_id, signed_prekey = excluded.signed_prekey,
-             signed_prekey_signature = excluded.signed_prekey_signature, published_at = excluded.published_at",
+             signed_prekey_signature = excluded.signed_prekey_signature, published_at = excluded.published_at,
+             prekeys = excluded.prekeys",
     )
     .bind(place.account)
     .bind(place.protocol.code())
@@ -97,6 +104,7 @@ async fn put(
     .bind(&bundle.signed_prekey.key)
     .bind(&bundle.signed_prekey.signature)
     .bind(now.micros())
+    .bind(i32::try_from(bundle.prekeys.len()).unwrap_or(i32::MAX))
     .execute(connection)
     .await?;
     Ok(())
@@ -173,6 +181,39 @@ async fn add_new(
         added = added.saturating_add(row.rows_affected());
     }
     Ok(u32::try_from(added).unwrap_or(u32::MAX))
+}
+
+/// Nobody gets again what it got under another identity key.
+async fn end_repeats(connection: &mut SqliteConnection, place: Place) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE prekey SET superseded = upload + 1
+         WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND claimant IS NOT NULL AND superseded = 0",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM last_resort WHERE account = ?1 AND protocol = ?2 AND device = ?3")
+        .bind(place.account)
+        .bind(place.protocol.code())
+        .bind(place.device.to_sql())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A stock that was replenished may run low again.
+async fn forget_what_was_told(connection: &mut SqliteConnection, place: Place) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE bundle SET stock_told = 0 WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND stock_told > 0",
+    )
+    .bind(place.account)
+    .bind(place.protocol.code())
+    .bind(place.device.to_sql())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Retracts a bundle: its prekeys are withdrawn, the tombstones stay.

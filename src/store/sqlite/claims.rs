@@ -1,6 +1,7 @@
 //! [`ClaimStore`] on SQLite: each operation with the transaction that it runs in.
 
 use async_trait::async_trait;
+use tracing::warn;
 
 use super::{SqliteStore, account, claim, session};
 use crate::model::{DeviceId, Owner, PrekeyId, Protocol, SessionJid, Timestamp};
@@ -10,8 +11,8 @@ use crate::store::{Claim, ClaimOutcome, ClaimRules, ClaimStore, StoreError, colu
 impl ClaimStore for SqliteStore {
     async fn claim(&self, claim: &Claim, rules: &ClaimRules, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
         self.transaction("claim", |mut db| async move {
-            let end = claim::claim(&mut db, claim, rules, now).await?;
-            db.end(end).await
+            let outcome = claim::claim(&mut db, claim, rules, now).await?;
+            db.commit(outcome).await
         })
         .await
     }
@@ -22,11 +23,24 @@ impl ClaimStore for SqliteStore {
         rules: &ClaimRules,
         now: Timestamp,
     ) -> Vec<Result<ClaimOutcome, StoreError>> {
-        let mut outcomes = Vec::with_capacity(claims.len());
-        for claim in claims {
-            outcomes.push(self.claim(claim, rules, now).await);
+        let together = self.transaction("claim-batch", |mut db| async move {
+            let mut outcomes = Vec::with_capacity(claims.len());
+            for claim in claims {
+                outcomes.push(claim::claim(&mut db, claim, rules, now).await?);
+            }
+            db.commit(outcomes).await
+        });
+        match together.await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) => {
+                warn!(%error, claims = claims.len(), "a batch of claims failed and is answered one by one");
+                let mut outcomes = Vec::with_capacity(claims.len());
+                for claim in claims {
+                    outcomes.push(self.claim(claim, rules, now).await);
+                }
+                outcomes
+            }
         }
-        outcomes
     }
 
     async fn certain_devices(&self, sessions: &[(SessionJid, Protocol)]) -> Result<Vec<Option<DeviceId>>, StoreError> {

@@ -11,6 +11,7 @@ mod bundle;
 mod bundle_room;
 mod claim;
 mod claims;
+mod consume;
 mod cursor;
 mod dead_letter;
 mod device;
