@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: what may be typed. What a command does is elsewhere; for operators' work, in `multiend::admin`.
 
 use std::path::{Path, PathBuf};
 
@@ -24,23 +24,35 @@ pub(crate) enum Command {
     CheckConfig(ConfigPath),
     /// Bring the database to the schema of this version. Safe to run twice, and by two at once.
     Migrate(ConfigPath),
-    /// Work for operators.
-    #[command(subcommand)]
-    Admin(AdminCommand),
+    /// Work for operators, on the database; beside a running `multiend serve` or without.
+    Admin(Admin),
 }
 
 /// Work for operators.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Admin {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// Print one line of JSON in place of a table.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: AdminCommand,
+}
+
+/// Which work. One file each in `src/admin/`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
-    /// Print what the database holds, as JSON. It may read everything: not for each minute.
-    Stats(ConfigPath),
+    /// Print what the database holds. It may read everything: not for each minute.
+    Stats,
 }
 
 /// Which configuration.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigPath {
     /// The configuration; without this, ./multiend.toml or else /etc/multiend/multiend.toml
-    #[arg(long, value_name = "PATH", env = "MULTIEND_CONFIG")]
+    #[arg(long, value_name = "PATH", env = "MULTIEND_CONFIG", global = true)]
     config: Option<PathBuf>,
 }
 

@@ -5,14 +5,17 @@
 mod cli;
 
 use std::error::Error;
+use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use multiend::config::{self, Config, Loaded};
-use multiend::{ops, serve, store};
+use multiend::{admin, ops, serve, store};
+use serde::Serialize;
 use tracing::{error, info, warn};
 
-use crate::cli::{AdminCommand, Cli, Command, ConfigPath};
+use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath};
 
 /// What a command comes to.
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -25,7 +28,9 @@ fn main() -> ExitCode {
         Command::Serve(config) => with_config(config, |loaded| run(serve_until_stopped(loaded))),
         Command::CheckConfig(config) => with_config(config, |loaded| show_config(&loaded)),
         Command::Migrate(config) => with_config(config, |loaded| run(migrate(loaded.config))),
-        Command::Admin(AdminCommand::Stats(config)) => with_config(config, |loaded| run(stats(loaded.config))),
+        Command::Admin(Admin { config, json, command }) => {
+            with_config(config, |loaded| run(admin_work(command, loaded.config, json)))
+        }
     }
 }
 
@@ -94,24 +99,19 @@ async fn migrate(config: Config) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn stats(config: Config) -> Outcome {
+async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcome {
     let store = store::open(config.database.expose(), 1).await?;
-    let directory = store.directory_totals().await?;
-    let archive = store.archive_totals().await?;
-    let totals = serde_json::json!({
-        "directory": {
-            "bundles": directory.bundles,
-            "issued": directory.issued,
-            "last_resort": directory.last_resort,
-            "issued_twice": directory.issued_twice,
-        },
-        "archive": {
-            "copies": archive.copies,
-            "placeholders": archive.placeholders,
-            "bodies": archive.bodies,
-            "body_bytes": archive.body_bytes,
-        },
-    });
-    println!("{totals}");
-    Ok(ExitCode::SUCCESS)
+    match command {
+        AdminCommand::Stats => print(&admin::stats::stats(store.as_ref()).await?, json),
+    }
+}
+
+/// Prints what a command has to say.
+fn print(report: &(impl Serialize + fmt::Display), json: bool) -> Outcome {
+    let text = if json { format!("{}\n", serde_json::to_string(report)?) } else { report.to_string() };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Somebody has read as much as they wanted, as with `| head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        written => Ok(written.map(|()| ExitCode::SUCCESS)?),
+    }
 }

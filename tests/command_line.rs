@@ -81,9 +81,22 @@ fn stats_of_an_empty_database_are_all_zero_and_migrate_may_run_twice() {
     let multiend = Multiend::builder(free_port()).prepare();
     multiend.migrate();
     multiend.migrate();
-    let (status, out, errors) = multiend.command(&["admin", "stats"]);
+    let (status, out, errors) = multiend.command(&["admin", "stats", "--json"]);
     assert!(status.success(), "{errors}");
     let stats: serde_json::Value = serde_json::from_str(&out).unwrap();
     let figures = ["directory", "archive"].map(|part| stats[part].as_object().unwrap().values().collect::<Vec<_>>());
     assert_eq!(figures.map(|part| part.iter().filter(|figure| **figure == 0).count()), [4, 4], "{out}");
+}
+
+#[test]
+fn stats_are_a_table_for_people_and_say_when_there_is_no_database() {
+    let multiend = Multiend::builder(free_port()).prepare();
+    let (status, _, errors) = multiend.command(&["admin", "stats"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.starts_with("multiend: there is no database yet: `multiend migrate` makes one"), "{errors}");
+    multiend.migrate();
+    let (status, out, errors) = multiend.command(&["admin", "stats"]);
+    assert!(status.success(), "{errors}");
+    let first: Vec<&str> = out.lines().take(2).collect();
+    assert_eq!(first, ["figure                    value", "devices with a bundle         0"], "{out}");
 }

@@ -115,7 +115,7 @@ async fn killed_twenty_times(database: Option<&str>) {
         let in_order: Vec<&String> = stored.iter().filter(|id| acknowledged.contains(*id)).collect();
         assert!(in_order.iter().zip(&acknowledged).all(|(stored, sent)| *stored == sent), "retries do not reorder");
     }
-    let (status, totals, _) = multiend.command(&["admin", "stats"]);
+    let (status, totals, _) = multiend.command(&["admin", "stats", "--json"]);
     assert!(status.success());
     let totals: serde_json::Value = serde_json::from_str(&totals).unwrap();
     assert_eq!(totals["directory"]["issued_twice"], 0);

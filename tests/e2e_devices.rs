@@ -233,7 +233,7 @@ async fn nothing_is_lost_while_multiend_is_killed(mut place: Place) {
         assert!(wrong.is_empty(), "{} read {wrong:?} and was told {others:?}", device.name());
         device.has_nothing_unreadable();
     }
-    let (status, totals, errors) = place.multiend.command(&["admin", "stats"]);
+    let (status, totals, errors) = place.multiend.command(&["admin", "stats", "--json"]);
     assert!(status.success(), "{errors}");
     assert!(totals.contains("\"issued_twice\":0"), "{totals}");
 }

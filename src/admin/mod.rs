@@ -1,4 +1,11 @@
-//! Long-running work: purging what has expired, forgetting what is over.
+//! Work for operators: the commands of `multiend admin`, one file each, and what runs by itself beside the service
+//! (purging what has expired, forgetting what is over).
+//!
+//! A command reads or changes the database and gives back what it has to say, which serialises as JSON and shows itself as
+//! a table ([`table`]). It prints nothing and knows nothing of the command line. It runs in a process of its own: whatever
+//! a running server must be told of it goes through the database.
 
 pub mod forget_claims;
 pub mod purge;
+pub mod stats;
+pub mod table;

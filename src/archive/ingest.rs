@@ -267,6 +267,7 @@ fn is_about_messages(error: &StoreError) -> bool {
         | StoreError::File { .. }
         | StoreError::Random
         | StoreError::TooManyChanges
+        | StoreError::Unconfirmed
         | StoreError::Metrics(_) => false,
     }
 }

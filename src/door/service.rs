@@ -169,7 +169,9 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
             tracing::warn!(%error, "the database is away");
             StanzaError::new(Condition::ResourceConstraint, "the database is away; try again")
         }
-        StoreError::TooManyChanges => StanzaError::new(Condition::ResourceConstraint, error.to_string()),
+        StoreError::TooManyChanges | StoreError::Unconfirmed => {
+            StanzaError::new(Condition::ResourceConstraint, error.to_string())
+        }
         _ => {
             tracing::error!(%error, "a request failed in the database");
             StanzaError::new(Condition::InternalServerError, "a fault on our side; it has been logged")

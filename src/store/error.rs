@@ -10,7 +10,7 @@ pub enum StoreError {
     #[error("the database cannot do this now: {0}")]
     Unavailable(#[source] sqlx::Error),
     /// The schema is not the one this program knows.
-    #[error("the database schema is at version {found}, this program needs {needed}: {advice}")]
+    #[error("{}: {advice}", schema(*found, *needed))]
     Schema {
         /// The newest migration applied to the database; 0 if none.
         found: i64,
@@ -40,6 +40,11 @@ pub enum StoreError {
     /// The account has changed its device lists and identity keys as often as it may within a day.
     #[error("this account has changed its devices too often; try again tomorrow")]
     TooManyChanges,
+    /// The database may have been replaced by an older one: no prekey is handed out until the operator has said what is so.
+    #[error(
+        "no prekeys are handed out: the database may have been restored from a backup, and the operator has not confirmed it yet"
+    )]
+    Unconfirmed,
     /// The system gave no randomness.
     #[error("the system gives no random bytes")]
     Random,
@@ -49,6 +54,13 @@ pub enum StoreError {
     /// Any other database error: a fault in this program or in its statements.
     #[error("database error: {0}")]
     Database(#[source] sqlx::Error),
+}
+
+fn schema(found: i64, needed: i64) -> String {
+    match found {
+        0 => "there is no database yet".to_owned(),
+        _ => format!("the database schema is at version {found}, this program needs {needed}"),
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

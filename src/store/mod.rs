@@ -9,6 +9,7 @@ mod archive;
 mod archive_id_secret;
 mod columns;
 mod directory;
+mod epoch;
 mod error;
 mod history;
 mod history_rows;
@@ -27,13 +28,14 @@ pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, Pag
 pub use directory::{
     BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
 };
+pub use epoch::{Deployment, EpochStore, Voided};
 pub use error::StoreError;
 pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + HistoryStore {
+pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + HistoryStore + EpochStore {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }

@@ -10,6 +10,9 @@ pub(super) fn check(found: i64, known: &Migrator) -> Result<(), StoreError> {
     let needed = known.iter().map(|migration| migration.version).max().unwrap_or(0);
     let advice = match found.cmp(&needed) {
         std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Less if found == 0 => {
+            "`multiend migrate` makes one, and so does the first `multiend serve`"
+        }
         std::cmp::Ordering::Less => "run `multiend migrate`",
         std::cmp::Ordering::Greater => "it was migrated by a newer multiend: run that version",
     };

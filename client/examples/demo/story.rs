@@ -206,9 +206,9 @@ fn nothing_is_left_over(people: &People, outcome: &mut Outcome) {
 async fn ask_the_database(servers: &mut Servers, secret: &str, outcome: &mut Outcome) {
     println!("\n5. What the database holds.");
     send_the_control(servers).await;
-    let (status, totals, errors) = servers.multiend.command(&["admin", "stats"]);
+    let (status, totals, errors) = servers.multiend.command(&["admin", "stats", "--json"]);
     assert!(status.success(), "multiend admin stats: {errors}");
-    let totals: serde_json::Value = serde_json::from_str(&totals).expect("multiend admin stats prints JSON");
+    let totals: serde_json::Value = serde_json::from_str(&totals).expect("multiend admin stats --json prints JSON");
     let number = |table: &str, field: &str| totals[table][field].as_u64().expect("a total");
     outcome.prekeys_issued = number("directory", "issued");
     outcome.prekeys_issued_twice = number("directory", "issued_twice");

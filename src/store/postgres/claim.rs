@@ -12,6 +12,8 @@ use crate::store::columns::{self, BundleKeys};
 use crate::store::transaction::End;
 use crate::store::{Claim, ClaimKind, ClaimOutcome, StoreError};
 
+use super::bundle::Place;
+
 /// Rounds in which new stock may appear while this claim looks at the old one. Each needs a publish of its own.
 const ROUNDS: u32 = 16;
 
@@ -65,24 +67,31 @@ const HAS_ANY: &str = "
 const HAS_BUNDLE: &str = "
     SELECT EXISTS (SELECT FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL)";
 
-/// Answers a claim, in a transaction of its own.
+/// Answers a claim, in a transaction of its own. `None`: the device's stock is from before a restore; it is to be made void
+/// ([`super::epoch::void`]), in another transaction, before it is claimed from.
 pub(super) async fn claim(
     connection: &mut PgConnection,
     claim: &Claim,
     now: Timestamp,
-) -> Result<End<ClaimOutcome>, StoreError> {
+) -> Result<End<Option<ClaimOutcome>>, StoreError> {
     let Some(earlier) = queue_up(connection, claim, now).await? else {
-        return Ok(End::Abandon(ClaimOutcome::NoBundle));
+        return Ok(End::Abandon(Some(ClaimOutcome::NoBundle)));
     };
+    if earlier.doubted {
+        return Err(StoreError::Unconfirmed);
+    }
+    if earlier.void_is_due {
+        return Ok(End::Abandon(None));
+    }
     let mut claiming = Claiming { connection, claim, account: earlier.account, now };
     if let Some(outcome) = claiming.repeat(&earlier).await? {
-        return Ok(End::Abandon(outcome));
+        return Ok(End::Abandon(Some(outcome)));
     }
     if let Some((prekey, kind)) = claiming.pick().await? {
         return claiming.hand_out(prekey, kind).await;
     }
     let outcome = if claiming.exists(HAS_BUNDLE).await? { ClaimOutcome::NoPrekey } else { ClaimOutcome::NoBundle };
-    Ok(End::Abandon(outcome))
+    Ok(End::Abandon(Some(outcome)))
 }
 
 /// What the requester got before, if anything.
@@ -92,6 +101,8 @@ struct Earlier {
     key: Option<Vec<u8>>,
     last_resort: bool,
     claimed_at: i64,
+    doubted: bool,
+    void_is_due: bool,
 }
 
 /// Locks the requester's row, which is made if there was none. `None` for an unknown account.
@@ -100,7 +111,10 @@ async fn queue_up(connection: &mut PgConnection, claim: &Claim, now: Timestamp) 
         "INSERT INTO prekey_claim (account, protocol, device, requester, claimed_at)
          SELECT id, $2, $3, $4, $5 FROM account WHERE jid = $1
          ON CONFLICT (account, protocol, device, requester) DO UPDATE SET claimed_at = prekey_claim.claimed_at
-         RETURNING account, key, last_resort, claimed_at",
+         RETURNING account, key, last_resort, claimed_at, (SELECT doubted FROM deployment) AS doubted,
+             EXISTS (SELECT FROM bundle b, deployment d
+                     WHERE b.account = prekey_claim.account AND b.protocol = $2 AND b.device = $3
+                     AND b.void_epoch < d.epoch) AS void_is_due",
     )
     .bind(claim.owner.as_str())
     .bind(claim.protocol.code())
@@ -195,7 +209,7 @@ impl Claiming<'_> {
     }
 
     /// Writes down who got the prekey, and answers.
-    async fn hand_out(self, prekey: Taken, kind: ClaimKind) -> Result<End<ClaimOutcome>, StoreError> {
+    async fn hand_out(self, prekey: Taken, kind: ClaimKind) -> Result<End<Option<ClaimOutcome>>, StoreError> {
         let bundle: Option<BundleKeys> = sqlx::query_as(
             "WITH logged AS (
                  INSERT INTO hand_out (account, protocol, device, key, requester, last_resort, at)
@@ -219,7 +233,7 @@ impl Claiming<'_> {
         .await?;
         // Stock without a bundle cannot be: a retract deletes it, and waits for whoever has locked some of it.
         let bundle = bundle.ok_or(StoreError::Corrupt("a prekey in stock without a bundle"))?;
-        outcome(prekey, bundle, kind).map(End::Commit)
+        outcome(prekey, bundle, kind).map(|outcome| End::Commit(Some(outcome)))
     }
 }
 
@@ -235,6 +249,17 @@ struct Handed {
 fn outcome((id, key): Taken, bundle: BundleKeys, kind: ClaimKind) -> Result<ClaimOutcome, StoreError> {
     let (identity_key, signed_prekey, item_id) = bundle.into_parts()?;
     Ok(ClaimOutcome::Handed { identity_key, signed_prekey, prekey: columns::prekey(id, key)?, item_id, kind })
+}
+
+/// From now on nobody gets a prekey of this device because it had one before.
+pub(super) async fn forget_repeats(connection: &mut PgConnection, place: Place) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM prekey_claim WHERE account = $1 AND protocol = $2 AND device = $3")
+        .bind(place.account)
+        .bind(place.protocol.code())
+        .bind(place.device.to_sql())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Deletes a few of the claims made before a moment.

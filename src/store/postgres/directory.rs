@@ -119,11 +119,16 @@ impl DirectoryStore for PostgresStore {
     }
 
     async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
-        self.transaction("claim", |mut db| async move {
-            let end = claim::claim(&mut db, claim, now).await?;
-            db.end(end).await
-        })
-        .await
+        loop {
+            let outcome = self.transaction("claim", |mut db| async move {
+                let end = claim::claim(&mut db, claim, now).await?;
+                db.end(end).await
+            });
+            if let Some(outcome) = outcome.await? {
+                return Ok(outcome);
+            }
+            self.void_before_claim(&claim.owner, claim.protocol, claim.device, now).await?;
+        }
     }
 
     async fn forget_claims(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {

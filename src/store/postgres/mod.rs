@@ -11,6 +11,7 @@ mod bundle;
 mod claim;
 mod device_list;
 mod directory;
+mod epoch;
 mod history;
 mod notice;
 mod page;

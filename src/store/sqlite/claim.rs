@@ -8,7 +8,8 @@ use crate::store::columns::{self, BundleKeys};
 use crate::store::transaction::End;
 use crate::store::{Claim, ClaimKind, ClaimOutcome, StoreError};
 
-use super::account;
+use super::bundle::Place;
+use super::{account, epoch};
 
 const FRESH: &str = "
     UPDATE prekey SET issued_at = ?4, last_issued_at = ?4
@@ -34,6 +35,10 @@ pub(super) async fn claim(
     let Some(account) = account::find(connection, &claim.owner).await? else {
         return Ok(End::Abandon(ClaimOutcome::NoBundle));
     };
+    if epoch::is_doubted(connection).await? {
+        return Err(StoreError::Unconfirmed);
+    }
+    epoch::void(connection, Place { account, protocol: claim.protocol, device: claim.device }, now).await?;
     let mut claiming = Claiming { connection, claim, account, now };
     let Some(bundle) = claiming.bundle().await? else {
         return Ok(End::Abandon(ClaimOutcome::NoBundle));
@@ -146,6 +151,17 @@ impl Claiming<'_> {
 fn outcome((id, key): Taken, bundle: BundleKeys, kind: ClaimKind) -> Result<ClaimOutcome, StoreError> {
     let (identity_key, signed_prekey, item_id) = bundle.into_parts()?;
     Ok(ClaimOutcome::Handed { identity_key, signed_prekey, prekey: columns::prekey(id, key)?, item_id, kind })
+}
+
+/// From now on nobody gets a prekey of this device because it had one before.
+pub(super) async fn forget_repeats(connection: &mut SqliteConnection, place: Place) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM prekey_claim WHERE account = ?1 AND protocol = ?2 AND device = ?3")
+        .bind(place.account)
+        .bind(place.protocol.code())
+        .bind(place.device.to_sql())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Deletes a few of the claims made before a moment.
