@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use multiend::admin::restore_epoch::Declaration;
 
 /// Where the configuration is looked for when nobody says where it is.
 const DEFAULT_PATHS: [&str; 2] = ["./multiend.toml", "/etc/multiend/multiend.toml"];
@@ -46,6 +47,30 @@ pub(crate) struct Admin {
 pub(crate) enum AdminCommand {
     /// Print what the database holds. It may read everything: not for each minute.
     Stats,
+    /// Say that the database was restored from a backup: all prekeys in it are void. It can be stopped and resumed.
+    RestoreEpoch(RestoreEpoch),
+}
+
+/// What is so with the database.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreEpoch {
+    /// It was not restored: it may be used as it is, and nothing becomes void.
+    #[arg(long, conflicts_with = "resume")]
+    confirm_current: bool,
+    /// Go on with what an earlier call of this command has begun.
+    #[arg(long)]
+    resume: bool,
+}
+
+impl RestoreEpoch {
+    /// What the operator says.
+    pub(crate) fn declaration(&self) -> Declaration {
+        match (self.confirm_current, self.resume) {
+            (true, _) => Declaration::Current,
+            (_, true) => Declaration::Resume,
+            _ => Declaration::Restored,
+        }
+    }
 }
 
 /// Which configuration.

@@ -10,7 +10,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use multiend::admin::restore_epoch::restore_epoch;
 use multiend::config::{self, Config, Loaded};
+use multiend::model::SystemClock;
 use multiend::{admin, ops, serve, store};
 use serde::Serialize;
 use tracing::{error, info, warn};
@@ -103,6 +105,11 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
     let store = store::open(config.database.expose(), 1).await?;
     match command {
         AdminCommand::Stats => print(&admin::stats::stats(store.as_ref()).await?, json),
+        AdminCommand::RestoreEpoch(what) => {
+            let progress = |done, all| eprintln!("{done} of {all} devices");
+            let declaration = what.declaration();
+            print(&restore_epoch(store.as_ref(), &SystemClock, declaration, progress).await?, json)
+        }
     }
 }
 

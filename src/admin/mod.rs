@@ -6,6 +6,8 @@
 //! a running server must be told of it goes through the database.
 
 pub mod forget_claims;
+pub mod last_run;
 pub mod purge;
+pub mod restore_epoch;
 pub mod stats;
 pub mod table;
