@@ -6,11 +6,11 @@ use multiend::archive::{Verdict, classify};
 use multiend::door::service::Payload;
 use multiend::link::Limits;
 use multiend::link::framer::{Event, Framer};
-use multiend::model::{DeviceId, Owner, Protocol};
+use multiend::model::{DeviceId, DeviceList, Owner, Protocol};
 use multiend::stanza::incoming::{Incoming, Kind};
 use multiend::stanza::message::{Message, assemble};
 use multiend::stanza::tree::Element;
-use multiend::stanza::{bundle, device_list, ephemeral, omemo, pubsub};
+use multiend::stanza::{bundle, device_list, ephemeral, extension, omemo, pubsub};
 
 const HEADER: &[u8] =
     b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1'>";
@@ -63,6 +63,11 @@ fn read_message(stanza: &Element<'_>) {
 
 fn read_payload(payload: &Element<'_>) {
     for is_set in [false, true] {
+        match Payload::parse(payload, is_set) {
+            Ok(Payload::Extension(request)) => read_extension(&request),
+            Err(error) => assert!(Element::parse(error.to_xml().as_bytes()).is_ok(), "what we send is well-formed"),
+            Ok(_) => {}
+        }
         if let Ok(Payload::Pubsub(pubsub::Request::Publish { payload, .. })) = Payload::parse(payload, is_set) {
             for protocol in Protocol::ALL {
                 if let Ok(list) = device_list::parse(payload, protocol) {
@@ -80,5 +85,22 @@ fn read_payload(payload: &Element<'_>) {
             let again = Element::parse(standalone.as_bytes()).expect("what we store is well-formed");
             assert_eq!((again.name(), again.namespace()), (payload.name(), payload.namespace()));
         }
+    }
+}
+
+fn read_extension(request: &extension::Request) {
+    match request {
+        extension::Request::Claim(claim) => {
+            let devices = claim.accounts.iter().map(|account| account.devices.len());
+            assert!(claim.accounts.len() <= extension::claim::MAX_ACCOUNTS);
+            assert!(devices.sum::<usize>() <= extension::claim::MAX_DEVICES);
+        }
+        extension::Request::AddDevice(added) => {
+            let list = DeviceList::new(vec![added.device.clone()]).expect("one device");
+            let written = extension::device::result(&list, added.protocol);
+            assert!(Element::parse(written.as_bytes()).is_ok(), "what we send is well-formed");
+        }
+        extension::Request::Stock(stock) => assert!(stock.others.len() <= extension::stock::MAX_OTHERS),
+        extension::Request::RemoveDevice(_) | extension::Request::Check(_) => {}
     }
 }

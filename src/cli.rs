@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use multiend::admin::restore_epoch::Declaration;
+use multiend::model::{DeviceId, Owner};
 
 /// Where the configuration is looked for when nobody says where it is.
 const DEFAULT_PATHS: [&str; 2] = ["./multiend.toml", "/etc/multiend/multiend.toml"];
@@ -47,8 +48,30 @@ pub(crate) struct Admin {
 pub(crate) enum AdminCommand {
     /// Print what the database holds. It may read everything: not for each minute.
     Stats,
+    /// Print which identity keys a device has had, and since when.
+    IdentityKeys(DeviceArg),
     /// Say that the database was restored from a backup: all prekeys in it are void. It can be stopped and resumed.
     RestoreEpoch(RestoreEpoch),
+    /// Print how far an owner's devices have read its archive.
+    Cursors(OwnerArg),
+}
+
+/// Which account.
+#[derive(Debug, Args)]
+pub(crate) struct OwnerArg {
+    /// The account, as alice@example.org
+    #[arg(value_name = "OWNER", value_parser = |text: &str| Owner::parse(text).map_err(|error| error.to_string()))]
+    pub(crate) owner: Owner,
+}
+
+/// Which device.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArg {
+    #[command(flatten)]
+    pub(crate) owner: OwnerArg,
+    /// The device's id
+    #[arg(value_name = "DEVICE", value_parser = |text: &str| DeviceId::parse(text).map_err(|error| error.to_string()))]
+    pub(crate) device: DeviceId,
 }
 
 /// What is so with the database.

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use multiend::admin::identity_keys::identity_keys;
 use multiend::admin::restore_epoch::restore_epoch;
 use multiend::config::{self, Config, Loaded};
 use multiend::model::SystemClock;
@@ -104,7 +105,11 @@ async fn migrate(config: Config) -> Outcome {
 async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcome {
     let store = store::open(config.database.expose(), 1).await?;
     match command {
+        AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store.as_ref(), &of.owner).await?, json),
         AdminCommand::Stats => print(&admin::stats::stats(store.as_ref()).await?, json),
+        AdminCommand::IdentityKeys(of) => {
+            print(&identity_keys(store.as_ref(), &of.owner.owner, of.device).await?, json)
+        }
         AdminCommand::RestoreEpoch(what) => {
             let progress = |done, all| eprintln!("{done} of {all} devices");
             let declaration = what.declaration();

@@ -23,16 +23,23 @@ use crate::admin::purge::{self, PurgeSettings};
 use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
 use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
-use crate::door::alias::{AcceptedMessage, AliasDoor, Aliases, MessageDoor, MessageServices};
-use crate::door::{dispatch, service::Service};
+use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
+use crate::door::dispatch::{self, Doors};
+use crate::door::notice::{NoticeMetrics, NoticeSender};
+use crate::door::outcome::Accepted;
+use crate::door::plugin::{CopyDoor, CopyServices, PluginDoor, Servers};
+use crate::door::service::Service;
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
 use crate::model::{Clock, SystemClock};
 use crate::ops;
 use crate::ops::readiness::Readiness;
-use crate::store::{self, SharedStore, StoreError};
+use crate::store::{self, ClaimRules, SharedStore, StoreError};
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
+
+/// Most bytes of messages in a page that a plugin takes to its client: it travels as one stanza.
+const PLUGIN_PAGE_BYTES: usize = 256 * 1024;
 
 /// How long what still works may take once the link has ended. The link has waited for it as long as it may, so this is
 /// more than enough unless the database is away: then it could be for ever.
@@ -77,6 +84,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let link_metrics = LinkMetrics::register(&registry)?;
     let archive_metrics = ArchiveMetrics::register(&registry)?;
     let directory_metrics = DirectoryMetrics::register(&registry)?;
+    let notice_metrics = NoticeMetrics::register(&registry)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
 
@@ -85,19 +93,34 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let last_run = LastRun::begin(&config.data_dir, store.clone(), clock.clone(), &registry).await?;
     let (ingest, committed) =
-        Ingest::<AcceptedMessage, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
+        Ingest::<Accepted, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
 
     let directory =
         Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics.clone()));
-    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone());
+    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone())
+        .with_unreadable(config.archive.unreadable);
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
-    let requests = Arc::new(AliasDoor::new(aliases.clone(), service));
+    let requests = AliasDoor::new(aliases.clone(), service);
+    let servers = Servers::new(config.domains.iter().filter(|_| config.plugin.enabled).cloned());
+    let pages = PageLimits { max_bytes: config.archive.page_bytes.min(PLUGIN_PAGE_BYTES), ..page_limits(&config) };
+    let archive = Archive::new(store.clone(), pages, clock.clone(), archive_metrics.clone())
+        .with_unreadable(config.archive.unreadable);
+    let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
+    let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service);
+    let copies = CopyServices {
+        directory: directory.clone(),
+        retention: retention(&config),
+        clock: clock.clone(),
+        ingest: ingest.clone(),
+        metrics: archive_metrics.clone(),
+    };
+    let copies = CopyDoor::new(servers, copies);
     let messages = MessageDoor::new(
-        aliases,
+        aliases.clone(),
         MessageServices {
             store: store.clone(),
-            directory,
+            directory: directory.clone(),
             ids: ArchiveIds::new(&store.archive_id_secret().await?),
             retention: retention(&config),
             clock: clock.clone(),
@@ -125,7 +148,15 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let last_run = tokio::spawn(last_run.run(move || directory_metrics.issued(), stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
-    let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), requests, messages));
+    let notices = NoticeSender {
+        directory,
+        addressing: aliases,
+        outbox: link.outbox.clone(),
+        link: link.state.clone(),
+        metrics: notice_metrics,
+    };
+    let notices = tokio::spawn(notices.run(stop.clone()));
+    let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), Doors { requests, messages, plugin, copies }));
 
     // The link ends when nobody can send any more: when the doors and the writer have finished.
     drop(link.outbox);
@@ -134,6 +165,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let rest = async {
         doors.await.map_err(|error| ServeError::Task("a door", error))?;
         answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
+        notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
         last_run.await.map_err(|error| ServeError::Task("the watch over the database", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
@@ -164,9 +196,9 @@ async fn open_store(config: &Config) -> Result<SharedStore, StoreError> {
 }
 
 /// Sends what follows from each stored message, in the order stored.
-async fn send_outcomes(mut committed: mpsc::Receiver<Committed<AcceptedMessage>>, outbox: Outbox) {
+async fn send_outcomes(mut committed: mpsc::Receiver<Committed<Accepted>>, outbox: Outbox) {
     while let Some(message) = committed.recv().await {
-        for stanza in AcceptedMessage::outcome(message) {
+        for stanza in Accepted::outcome(message) {
             if let Err(error) = outbox.send(Bytes::from(stanza)).await {
                 tracing::debug!(%error, "a stored message is not relayed, the archive has it");
             }
@@ -209,7 +241,8 @@ fn link_config(config: &Config) -> LinkConfig {
 fn directory_settings(config: &Config) -> directory::Settings {
     directory::Settings {
         max_devices: config.directory.max_devices,
-        repeat_window: config.directory.repeat_window,
+        claims: ClaimRules { repeat_window: config.directory.repeat_window, ..ClaimRules::default() },
+        domains: config.domains.clone(),
         max_subscriptions: config.directory.max_subscriptions,
     }
 }

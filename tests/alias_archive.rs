@@ -213,6 +213,70 @@ async fn archive_1_a_message_sent_again_is_stored_once() {
 }
 
 #[tokio::test]
+async fn archive_3_preferences_decide_on_the_owner_s_own_copy() {
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
+    let empty = bob.request("get", Some(BOB), &format!("<prefs xmlns='{MAM}'/>")).await;
+    let prefs = empty.get_child("prefs", MAM).unwrap();
+    assert_eq!((prefs.attr("default"), prefs.children().count()), (Some("always"), 2));
+    let never = format!("<prefs xmlns='{MAM}' default='always'><never><jid>alice@example.org</jid></never></prefs>");
+    let set = bob.request("set", Some(BOB), &never).await;
+    let listed: Vec<String> =
+        set.get_child("prefs", MAM).unwrap().get_child("never", MAM).unwrap().children().map(Element::text).collect();
+    assert_eq!(listed, [ALICE], "in the address that the client writes to");
+
+    let sent = send(&mut alice, BOB, "m1", "<body>not for bob's archive</body>").await;
+    let relayed = bob.wait_for("the message", |stanza| stanza.attr("id") == Some("m1")).await;
+    assert!(relayed.get_child("stanza-id", "urn:xmpp:sid:0").is_none(), "no archive id where nothing is archived");
+    assert_eq!(query(&mut alice, ALICE, "").await.results[0].0, sent);
+    assert!(query(&mut bob, BOB, "").await.results.is_empty());
+
+    // An acknowledgement without the id of a copy that the sender did not want.
+    bob.send_raw(&format!("<message to='{ALICE}' id='m2'><body>b</body><request xmlns='urn:multiend:0'/></message>"))
+        .await;
+    let told =
+        bob.wait_for("the acknowledgement", |stanza| stanza.get_child("archived", "urn:multiend:0").is_some()).await;
+    assert_eq!(told.get_child("archived", "urn:multiend:0").unwrap().children().count(), 0);
+    assert_eq!(query(&mut alice, ALICE, "").await.ids(), ["m1", "m2"]);
+
+    let roster = bob.request("set", Some(BOB), &format!("<prefs xmlns='{MAM}' default='roster'/>")).await;
+    assert_eq!(error_condition(&roster), Some("feature-not-implemented"));
+    for kind in ["get", "set"] {
+        let foreign = alice.request(kind, Some(BOB), &never).await;
+        assert_eq!(error_condition(&foreign), Some("forbidden"));
+    }
+}
+
+#[tokio::test]
+async fn archive_3_a_retracted_message_leaves_a_tombstone_for_both() {
+    let Setup { mut alice, mut bob, prosody: _prosody, multiend: _multiend } = setup("").await;
+    const RETRACT: &str = "urn:xmpp:message-retract:1";
+    let wrong = send(&mut alice, BOB, "wrong-1", "<body>Have not saints lips?</body>").await;
+    send(&mut bob, ALICE, "wrong-1", "<body>the same id by another author</body>").await;
+    // Only the author takes a message back: bob's retraction names his own, not alice's.
+    send(&mut alice, BOB, "kept-1", "<body>kept</body>").await;
+    send(&mut bob, ALICE, "r0", &format!("<retract id='kept-1' xmlns='{RETRACT}'/><body>/me retracts</body>")).await;
+    send(&mut alice, BOB, "r1", &format!("<retract id='wrong-1' xmlns='{RETRACT}'/><body>/me retracts</body>")).await;
+    for (client, archive) in [(&mut alice, ALICE), (&mut bob, BOB)] {
+        let page = query(client, archive, "").await;
+        assert_eq!(page.ids(), ["wrong-1", "wrong-1", "kept-1", "r0", "r1"], "the retraction itself is kept");
+        let tombstone = &page.results[0].1;
+        let children: Vec<_> = tombstone.children().collect();
+        assert_eq!(children.len(), 1, "{}", String::from(tombstone));
+        assert!(children[0].is("retracted", RETRACT));
+        assert_eq!(children[0].attr("id"), Some("r1"));
+        assert!(children[0].attr("stamp").is_some());
+        for untouched in [&page.results[1].1, &page.results[2].1] {
+            assert!(untouched.children().any(|child| child.name() == "body"));
+        }
+    }
+    let by_id = query(&mut alice, ALICE, &form(&[("ids", &wrong)])).await;
+    assert_eq!(by_id.results.len(), 1, "its id stays a place in the archive");
+    let disco = alice.request("get", Some(ALICE), "<query xmlns='http://jabber.org/protocol/disco#info'/>").await;
+    let disco = String::from(&disco);
+    assert!(disco.contains("urn:xmpp:message-retract:1#tombstone"), "{disco}");
+}
+
+#[tokio::test]
 async fn archive_4_a_view_is_trimmed_to_the_device_that_published_from_this_session() {
     let Setup { mut alice, mut bob, multiend, prosody } = setup("").await;
     let key = "A".repeat(132);
@@ -236,6 +300,122 @@ async fn archive_4_a_view_is_trimmed_to_the_device_that_published_from_this_sess
     let page = query(&mut unknown, BOB, "").await;
     assert_eq!(rids(&page.results[0].1).len(), 5, "a session that is not known gets everything");
     assert!(multiend.metric("multiend_archive_trimmed_bytes_total") >= 4.0 * 132.0);
+}
+
+/// An OMEMO message by device 1 with headers for these devices of bob.
+fn encrypted_for(rids: &[u32]) -> String {
+    let keys: String = rids.iter().map(|rid| format!("<key rid='{rid}'>{}</key>", "A".repeat(132))).collect();
+    format!(
+        "<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'><keys jid='bob@example.org'>{keys}</keys></header>\
+         <payload>UGF5bG9hZA==</payload></encrypted>"
+    )
+}
+
+async fn announce(client: &mut Client, alias: &str, device: u32) {
+    let list = format!("<devices xmlns='urn:xmpp:omemo:2'><device id='{device}'/></devices>");
+    let answer = client.request("set", Some(alias), &publish("urn:xmpp:omemo:2:devices", "current", &list)).await;
+    assert_eq!(answer.attr("type"), Some("result"));
+}
+
+#[tokio::test]
+async fn archive_4_what_a_device_cannot_read_may_be_left_out_without_losing_its_place() {
+    const DEVICE: &str = "{urn:multiend:0}device";
+    const VIEW: &str = "{urn:multiend:0}view";
+    let Setup { mut alice, mut bob, multiend, prosody } = setup("[archive]\nunreadable = \"omit\"\n").await;
+    let readable = [3, 4, 9];
+    for n in 0..12 {
+        let rids: &[u32] = if readable.contains(&n) { &[2, 7] } else { &[7, 8] };
+        send(&mut alice, BOB, &format!("m{n:02}"), &encrypted_for(rids)).await;
+    }
+    let all = query(&mut bob, BOB, "").await;
+    assert_eq!(all.results.len(), 12, "bob's phone is not in his list yet");
+    announce(&mut bob, BOB, 2).await;
+    assert_eq!(query(&mut bob, BOB, "").await.ids(), ["m03", "m04", "m09"]);
+
+    // Both ways, in pages of every size: each page has something unless nothing follows, and nothing is skipped.
+    for max in 1..=4 {
+        for backwards in [false, true] {
+            let (mut seen, mut place) = (Vec::new(), if backwards { "<before/>".to_owned() } else { String::new() });
+            for round in 0.. {
+                assert!(round < 5, "this goes on for ever");
+                let page = query(&mut bob, BOB, &rsm(&format!("<max>{max}</max>{place}"))).await;
+                let ids: Vec<String> = page.ids().iter().map(|id| (*id).to_owned()).collect();
+                seen = if backwards { [ids, seen].concat() } else { [seen, ids].concat() };
+                if page.complete() {
+                    break;
+                }
+                assert!(!page.results.is_empty());
+                place = match backwards {
+                    true => format!("<before>{}</before>", page.end("first")),
+                    false => format!("<after>{}</after>", page.end("last")),
+                };
+            }
+            assert_eq!(seen, ["m03", "m04", "m09"], "max {max}, backwards {backwards}");
+        }
+    }
+    let count = query(&mut bob, BOB, &rsm("<max>0</max>")).await;
+    assert_eq!(count.end("count"), "12", "the count is that of the archive");
+
+    let keep = query(&mut bob, BOB, &form(&[(VIEW, "keep")])).await;
+    assert_eq!(keep.results.len(), 12);
+    assert!(
+        String::from(&keep.results[0].1).contains("rid=\"8\"") || String::from(&keep.results[0].1).contains("rid='8'")
+    );
+    let trim = query(&mut bob, BOB, &form(&[(VIEW, "trim")])).await;
+    assert!(trim.results.len() == 12 && !String::from(&trim.results[0].1).contains("rid="));
+    // A session that only says which device it is has its view trimmed, and nothing left out.
+    let mut unknown = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "unknown").await;
+    let claimed = query(&mut unknown, BOB, &form(&[(DEVICE, "omemo2:2"), (VIEW, "omit")])).await;
+    assert_eq!(claimed.results.len(), 12);
+    assert_eq!(String::from(&claimed.results[3].1).matches("rid=").count(), 1);
+    assert_eq!(refused(&mut bob, BOB, &form(&[(DEVICE, "2")])).await, "bad-request");
+    assert_eq!(refused(&mut bob, BOB, &form(&[(VIEW, "nothing")])).await, "bad-request");
+    let fields = bob.request("get", Some(BOB), &format!("<query xmlns='{MAM}'/>")).await;
+    for name in [DEVICE, VIEW] {
+        assert!(String::from(&fields).contains(name), "{name} is not in the form");
+    }
+    // What bob's phone sent itself stays: by it, it learns that its message was archived.
+    let own = encrypted_for(&[7]).replace("sid='1'", "sid='2'");
+    send(&mut bob, ALICE, "own", &own).await;
+    assert_eq!(query(&mut bob, BOB, "").await.ids(), ["m03", "m04", "m09", "own"]);
+    assert!(multiend.metric("multiend_archive_omitted_total") >= 9.0);
+}
+
+#[tokio::test]
+async fn a_device_says_how_far_it_has_read() {
+    let Setup { mut alice, mut bob, multiend, prosody } = setup("").await;
+    announce(&mut bob, BOB, 2).await;
+    for n in 0..4 {
+        send(&mut alice, BOB, &format!("m{n}"), "<body>b</body>").await;
+    }
+    let page = query(&mut bob, BOB, "").await;
+    let behind = || {
+        let (status, out, err) = multiend.command(&["admin", "cursors", "--json", "bob@example.org"]);
+        assert!(status.success(), "{err}");
+        let (_, device) = out.split_once("\"device\":2,\"listed\":true,").unwrap_or_else(|| panic!("{out}"));
+        let (read, behind) = device.split_once("\"behind\":").unwrap();
+        (!read.contains("null")).then(|| behind.split('}').next().unwrap().parse::<u64>().unwrap())
+    };
+    assert_eq!(behind(), None, "a page that was sent is not a page that was read");
+    // Whoever asks for all that follows has what came before; whoever looks at one conversation may not.
+    query(&mut bob, BOB, &(form(&[("with", ALICE)]) + &rsm(&format!("<after>{}</after>", page.results[3].0)))).await;
+    assert_eq!(behind(), None);
+    query(&mut bob, BOB, &rsm(&format!("<after>{}</after>", page.results[1].0))).await;
+    assert_eq!(behind(), Some(2));
+    let read = |id: &str| format!("<read xmlns='urn:multiend:0' id='{id}'/>");
+    for (place, left) in [(2, 1), (0, 1), (3, 0)] {
+        let answer = bob.request("set", Some(BOB), &read(&page.results[place].0)).await;
+        assert_eq!(answer.attr("type"), Some("result"));
+        assert_eq!(behind(), Some(left), "a cursor never moves back");
+    }
+    let unknown = bob.request("set", Some(BOB), &read("no-such-id")).await;
+    assert_eq!(error_condition(&unknown), Some("item-not-found"));
+    let foreign = alice.request("set", Some(BOB), &read(&page.results[0].0)).await;
+    assert_eq!(error_condition(&foreign), Some("forbidden"));
+    let mut stranger = Client::connect(prosody.c2s_port(), DOMAIN, "bob", "unknown").await;
+    let uncertain = stranger.request("set", Some(BOB), &read(&page.results[0].0)).await;
+    assert_eq!(error_condition(&uncertain), Some("not-acceptable"));
+    assert!(multiend.metric("multiend_archive_cursor_lag_messages_count") >= 4.0);
 }
 
 #[tokio::test]

@@ -297,10 +297,10 @@ async fn bad_input_gets_the_error_that_its_xep_names_and_the_stream_goes_on() {
             "bad-request",
         ),
         (
-            "configuration",
-            "get",
+            "node creation",
+            "set",
             ALICE,
-            format!("<pubsub xmlns='{PUBSUB}#owner'><configure node='{DEVICES}'/></pubsub>"),
+            format!("<pubsub xmlns='{PUBSUB}'><create node='{DEVICES}'/></pubsub>"),
             "feature-not-implemented",
         ),
     ];

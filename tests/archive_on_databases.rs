@@ -128,7 +128,15 @@ impl World {
             }
         };
         let copies = vec![copy(&from, &to, Direction::Sent), copy(&to, &from, Direction::Received)];
-        let archived = ArchivedMessage { class, at, body: message.body.clone(), copies };
+        let archived = ArchivedMessage {
+            class,
+            at,
+            body: message.body.clone(),
+            origin: None,
+            retracts: None,
+            copies,
+            key_exchanges: Vec::new(),
+        };
         self.ingest.submit(archived, ()).await.unwrap();
         let committed = tokio::time::timeout(DEADLINE, self.committed.recv()).await.unwrap().unwrap();
         committed.result.unwrap()

@@ -25,10 +25,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multiend::model::{
-    Bundle, DeviceId, Owner, Prekey, PrekeyId, Protocol, PublishedBundle, Requester, SessionJid, SignedPrekey,
-    Timestamp,
+    Bundle, Claimant, DeviceId, Owner, Prekey, PrekeyId, Protocol, PublishedBundle, Requester, SessionJid,
+    SignedPrekey, Timestamp,
 };
-use multiend::store::{self, Claim, ClaimKind, ClaimOutcome, SharedStore};
+use multiend::store::{self, Claim, ClaimKind, ClaimOutcome, ClaimRules, SharedStore};
 use support::postgres::{Fsync, Postgres};
 use tokio::task::JoinSet;
 
@@ -38,6 +38,17 @@ const PREKEYS: u32 = 250;
 const POOL: u32 = 8;
 /// Every so manieth requester asks twice at the same time, through both instances.
 const ASKS_TWICE: u32 = 10;
+
+/// Without limits.
+const RULES: ClaimRules = ClaimRules {
+    repeat_window: Duration::from_secs(24 * 3600),
+    per_device: u32::MAX,
+    per_requester: u32::MAX,
+    per_domain: u32::MAX,
+    reserve: 0,
+    reserve_per_hour: 0,
+    low_stock: 0,
+};
 
 fn now() -> Timestamp {
     Timestamp::from_micros(1_780_000_000_000_000)
@@ -76,11 +87,11 @@ async fn claim(store: &SharedStore, number: u32, requester: u32) -> (ClaimKind, 
         owner: owner(),
         protocol: Protocol::Omemo2,
         device: device(number),
-        requester: Requester::parse(&format!("r{requester}@example.net/phone")).unwrap(),
-        repeat_window: Duration::from_secs(24 * 3600),
+        claimant: Claimant::Address(Requester::parse(&format!("r{requester}@example.net/phone")).unwrap()),
+        foreign: true,
         strict: false,
     };
-    match store.claim(&claim, now()).await.unwrap() {
+    match store.claim(&claim, &RULES, now()).await.unwrap() {
         ClaimOutcome::Handed { prekey, kind, .. } => (kind, prekey.key),
         refused => panic!("requester {requester} of device {number}: {refused:?}"),
     }

@@ -21,8 +21,10 @@ mod contract {
     pub mod append;
     pub mod bundles;
     pub mod claims;
+    pub mod cursors;
     pub mod database;
     pub mod device_lists;
+    pub mod devices;
     pub mod directory_model;
     pub mod epochs;
     pub mod expiry;
@@ -32,6 +34,8 @@ mod contract {
     pub mod paging;
     pub mod paging_model;
     mod plans;
+    pub mod preferences;
+    pub mod retraction;
     pub mod schema;
     pub mod sessions;
     pub mod words;
@@ -77,6 +81,14 @@ on_both_databases! {
         a_deleted_list_is_gone_and_unseen,
         concurrent_publishes_lose_no_device,
         sessions_beyond_the_bound_are_forgotten,
+    }
+    devices {
+        one_device_is_added_relabelled_and_removed,
+        a_list_takes_no_device_beyond_the_limit,
+        adding_is_seeing_that_device_and_no_other,
+        ten_devices_add_themselves_while_two_are_removed,
+        a_device_is_told_what_became_of_its_prekeys,
+        bundles_and_sessions_are_found_by_device,
     }
     bundles {
         the_owner_gets_back_exactly_what_it_published,
@@ -156,6 +168,21 @@ on_both_databases! {
         a_page_is_bounded_in_bytes_but_never_empty,
         the_ends_are_the_oldest_and_the_newest,
         an_archive_answers_for_its_owner_only,
+    }
+    preferences {
+        preferences_are_what_was_set,
+        preferences_are_applied_before_storing,
+        preferences_concern_the_owner_s_copy_only,
+    }
+    retraction {
+        a_retracted_message_is_a_tombstone_in_both_archives,
+        a_retraction_takes_back_what_came_before_it,
+        a_retraction_counts_although_nobody_keeps_it,
+    }
+    cursors {
+        a_cursor_moves_forward_only,
+        listed_devices_without_a_cursor_are_shown,
+        cursors_beyond_the_bound_are_forgotten,
     }
     paging_model {
         paging_behaves_as_a_plain_list,

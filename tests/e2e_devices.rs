@@ -68,7 +68,7 @@ async fn a_new_device_of_the_peer_is_announced_and_gets_what_follows() {
     bob.reads("alice", "before").await;
     let laptop = place.world.device("bob", "laptop").await;
     let id = laptop.client().device_id().await;
-    let announced = |event: &Event| matches!(event, Event::DeviceListChanged { owner, devices } if *owner == account("bob") && devices.contains(&id));
+    let announced = |event: &Event| matches!(event, Event::DeviceListChanged { owner, devices, .. } if *owner == account("bob") && devices.contains(&id));
     alice.waits_for("bob's new device", announced).await;
     assert_eq!(alice.says("bob", "after").await.devices, 2);
     bob.reads("alice", "after").await;

@@ -14,7 +14,7 @@ mod read_everything;
 use proptest::prelude::*;
 use read_everything::read_everything;
 
-const NAMESPACES: [&str; 13] = [
+const NAMESPACES: [&str; 15] = [
     "",
     "jabber:client",
     "urn:xmpp:omemo:2",
@@ -28,6 +28,8 @@ const NAMESPACES: [&str; 13] = [
     "urn:xmpp:sid:0",
     "urn:xmpp:hints",
     "urn:xmpp:ephemeral:0",
+    "urn:multiend:0",
+    "http://jabber.org/protocol/disco#items",
 ];
 
 fn name() -> impl Strategy<Value = &'static str> {
@@ -41,6 +43,15 @@ fn name() -> impl Strategy<Value = &'static str> {
         "subscribe",
         "unsubscribe",
         "delete",
+        "configure",
+        "subscriptions",
+        "claim",
+        "account",
+        "add-device",
+        "remove-device",
+        "stock",
+        "check",
+        "prekey",
         "query",
         "metadata",
         "x",
@@ -93,6 +104,9 @@ fn attribute() -> impl Strategy<Value = String> {
         "timer",
         "queryid",
         "signedPreKeyId",
+        "protocol",
+        "device",
+        "strict",
         "xml:lang",
     ]);
     let value = prop_oneof![
@@ -115,6 +129,8 @@ fn attribute() -> impl Strategy<Value = String> {
             "ids",
             "before-id",
             "pubsub#access_model",
+            "urn:xmpp:omemo:2",
+            "eu.siacs.conversations.axolotl",
             "true",
         ])
         .prop_map(str::to_owned),

@@ -16,6 +16,7 @@ use crate::error::{ClientError, Refusal};
 use crate::event::Event;
 use crate::events::Events;
 use crate::memory::{Memory, Outcome};
+use crate::protocol::Protocol;
 use crate::sending::{SendOptions, Sent};
 use crate::settings::Settings;
 use crate::state::{State, StateError, StateFile};
@@ -58,7 +59,7 @@ pub(crate) struct Inner {
 pub(crate) type Acknowledgement = Result<Option<String>, Refusal>;
 
 impl Client {
-    /// Connects. At the first start it makes the device, publishes its bundle and puts it into the device list.
+    /// Connects. At the first start it makes the device, publishes its bundles and puts it into the device lists.
     ///
     /// Returns once the device is registered and receives messages. What came while it was away comes with
     /// [`Client::catch_up`].
@@ -124,12 +125,20 @@ impl Client {
 
     /// The fingerprint of this device's identity key, for users to compare.
     pub async fn fingerprint(&self) -> String {
-        self.inner.memory.lock().await.cipher.fingerprint()
+        self.inner.memory.lock().await.cipher.fingerprint().to_owned()
     }
 
-    /// An account's device list as last seen; `None` before it was looked at.
-    pub async fn devices_of(&self, account: &BareJid) -> Option<Vec<u32>> {
-        self.inner.memory.lock().await.state.devices.get(account).cloned()
+    /// An account's device list in a protocol as last seen; `None` before it was looked at.
+    pub async fn devices_of(&self, account: &BareJid, protocol: Protocol) -> Option<Vec<u32>> {
+        self.inner.memory.lock().await.state.devices(protocol, account).cloned()
+    }
+
+    /// The user has looked into a broken history ([`Event::HistoryBroken`]): what the server shows next is taken as its
+    /// beginning.
+    pub async fn accept_history(&self, account: &BareJid) -> Result<(), ClientError> {
+        let mut memory = self.inner.memory.lock().await;
+        memory.state.histories.remove(account);
+        self.inner.save(&mut memory).await
     }
 
     /// Saves the state and closes the stream in good order.
@@ -174,12 +183,15 @@ async fn open_state_file(settings: &Settings) -> Result<StateFile, StateError> {
 /// The device of the state file, or a new one.
 fn load(settings: &Settings, file: StateFile) -> Result<(Memory, Outcome), ClientError> {
     let Some(state) = State::load(&file, &settings.account)? else {
-        let cipher = Cipher::generate(&settings.account)?;
-        let state = State::new(settings.account.clone(), String::new());
+        let cipher = Cipher::generate(&settings.account, settings.protocols)?;
+        let state = State::new(settings.account.clone());
         return Ok((Memory::new(state, cipher, file), Outcome::default()));
     };
-    let cipher = Cipher::from_state(&state.cipher)
-        .map_err(|reason| StateError::Content { path: settings.state_file.clone(), reason })?;
+    let unusable = |reason| StateError::Content { path: settings.state_file.clone(), reason };
+    let mut cipher = Cipher::from_state(&state.cipher)
+        .and_then(|cipher| cipher.ok_or_else(|| "it has no keys".to_owned()))
+        .map_err(unusable)?;
+    cipher.take_part_in(settings.protocols)?;
     let mut outcome = Outcome::default();
     for (number, received) in &state.inbox {
         outcome.events.push((Some(*number), Event::Received(received.clone())));

@@ -2,6 +2,7 @@
 
 use xmpp_parsers::jid::BareJid;
 
+use crate::protocol::Protocol;
 use crate::state::StateError;
 
 /// An error reply (RFC 6120 §8.3) to a request or to a message.
@@ -42,6 +43,9 @@ pub enum ClientError {
     /// The recipient has no device that could read a message.
     #[error("{0} has no device to encrypt for")]
     NoDevice(BareJid),
+    /// The device takes no part in this protocol; see [`Settings::protocols`](crate::Settings::protocols).
+    #[error("the device takes no part in {}", .0.namespace())]
+    NotTakingPart(Protocol),
     /// The device's state could not be read or kept. Nothing was sent.
     #[error(transparent)]
     State(#[from] StateError),

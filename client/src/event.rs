@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use xmpp_parsers::jid::BareJid;
 
+use crate::history::chain::Deceit;
+
+use crate::protocol::Protocol;
+
 /// How a message came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Via {
@@ -21,6 +25,8 @@ pub struct Received {
     pub from: BareJid,
     /// The id of that device.
     pub device: u32,
+    /// The protocol in which it wrote.
+    pub protocol: Protocol,
     /// The other side of the conversation, whichever way the message went.
     pub conversation: BareJid,
     /// The text.
@@ -58,17 +64,30 @@ pub enum Event {
         /// Why not.
         reason: String,
     },
-    /// An account's device list is now this.
+    /// An account's device list in a protocol is now this.
     DeviceListChanged {
         /// The account.
         owner: BareJid,
+        /// The protocol.
+        protocol: Protocol,
         /// Its devices, in the list's order.
         devices: Vec<u32>,
     },
-    /// A listed device gets no messages from this one: it has no usable bundle.
+    /// What the server hands out does not fit the history of the account's devices, or that history was rewritten: the
+    /// user should be warned, and compare fingerprints. A database that was restored from a backup looks like this too;
+    /// [`Client::accept_history`](crate::Client::accept_history) begins anew.
+    HistoryBroken {
+        /// Whose devices.
+        owner: BareJid,
+        /// What does not fit.
+        deceit: Deceit,
+    },
+    /// A listed device gets no messages from this one in a protocol: it has no usable bundle there.
     DeviceSkipped {
         /// The account.
         owner: BareJid,
+        /// The protocol.
+        protocol: Protocol,
         /// The device.
         device: u32,
         /// Why.

@@ -4,6 +4,9 @@
 //! its peers and with its own siblings, sends, receives live and by carbons, and catches up from the archive. Its state
 //! is one file; a device survives restarts and crashes with it.
 //!
+//! It takes part in OMEMO 2, in legacy OMEMO, or in both ([`Protocols`]), under one id and one identity: each device that
+//! it writes to gets its header in a protocol that it reads, all in one message.
+//!
 //! It reaches directory and archive through a [`Door`]: through a multiend component (XEP-0114), or directly at the
 //! accounts' own addresses, which works with any server that has PEP and XEP-0313.
 //!
@@ -33,14 +36,18 @@ mod catch_up;
 mod cipher;
 mod client;
 mod connection;
+mod device_list;
 mod directory;
 mod door;
 mod error;
 mod escape;
 mod event;
 mod events;
+pub mod history;
+mod keys;
 mod login;
 mod memory;
+mod protocol;
 mod random;
 mod receiving;
 mod registration;
@@ -58,6 +65,7 @@ pub use client::Client;
 pub use door::Door;
 pub use error::{ClientError, Refusal};
 pub use event::{Event, Received, Via};
+pub use protocol::{Protocol, Protocols};
 pub use sending::{SendOptions, Sent};
 pub use settings::{Patience, Settings};
 pub use state::StateError;

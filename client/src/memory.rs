@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use xmpp_parsers::jid::BareJid;
-
 use crate::cipher::Cipher;
 use crate::error::ClientError;
 use crate::event::{Event, Received};
+use crate::protocol::RemoteDevice;
 use crate::state::{State, StateError, StateFile};
 
 /// Everything that a device knows. Whoever changes it saves it before acting on the change.
@@ -15,7 +14,7 @@ pub(crate) struct Memory {
     pub(crate) state: State,
     pub(crate) cipher: Cipher,
     /// Listed devices that cannot be reached, until their list changes or the stream is renewed.
-    pub(crate) unreachable: BTreeSet<(BareJid, u32)>,
+    pub(crate) unreachable: BTreeSet<RemoteDevice>,
     last_number: u64,
     file: Arc<StateFile>,
     saves: u64,

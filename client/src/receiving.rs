@@ -6,11 +6,14 @@ use tokio::sync::mpsc;
 use xmpp_parsers::jid::{BareJid, Jid};
 use xmpp_parsers::message::Message;
 
-use crate::cipher::{self, Addressed, Opened, Sealed, Unreadable};
 use crate::client::Inner;
 use crate::connection::Incoming;
+use crate::device_list;
 use crate::event::{Event, Received, Via};
+use crate::history::HandedOut;
+use crate::keys::{Addressed, Opened, Sealed, Unreadable};
 use crate::memory::{Memory, Outcome};
+use crate::protocol::{Protocol, RemoteDevice};
 use crate::seen::Seen;
 use crate::stanza::{self, Arrival};
 
@@ -67,9 +70,9 @@ impl Inner {
             Some(Arrival::Archived { id, archive_id }) => self.acknowledge(&id, Ok(archive_id)),
             Some(Arrival::Refused { id, refusal }) => self.acknowledge(&id, Err(refusal)),
             Some(Arrival::Message(message, via)) => match crate::directory::read_device_event(&message) {
-                Some(devices) => {
+                Some((protocol, devices)) => {
                     if let (Via::Live, Some(from)) = (via, from) {
-                        self.devices_changed(memory, &from, devices, outcome);
+                        self.devices_changed(memory, &from, protocol, devices, outcome);
                     }
                 }
                 None => {
@@ -87,74 +90,100 @@ impl Inner {
     }
 
     /// An account has published a new device list.
-    fn devices_changed(&self, memory: &mut Memory, from: &Jid, devices: &minidom::Element, outcome: &mut Outcome) {
+    fn devices_changed(
+        &self,
+        memory: &mut Memory,
+        from: &Jid,
+        protocol: Protocol,
+        devices: &minidom::Element,
+        outcome: &mut Outcome,
+    ) {
         // The list speaks for whoever has that address as the door writes it; nobody else can send from there.
         let Some(owner) = self.settings.door.account_at(from) else { return };
         if self.settings.door.address_of(&owner) != from.to_bare() {
             return;
         }
-        let Some(devices) = cipher::read_device_ids(devices) else { return };
-        if owner == *self.account() && !devices.contains(&memory.cipher.id()) && memory.state.registered {
+        let Some(devices) = device_list::read_ids(protocol, devices) else { return };
+        if owner == *self.account() && !devices.contains(&memory.cipher.id()) && memory.state.is_registered(protocol) {
             self.upkeep.unlisted();
         }
-        memory.unreachable.retain(|(account, _)| *account != owner);
-        let before = memory.state.devices.insert(owner.clone(), devices.clone());
+        memory.unreachable.retain(|remote| remote.account != owner || remote.protocol != protocol);
+        self.upkeep.handed_out(&owner, HandedOut::List(protocol, Some(devices.clone())));
+        let before = memory.state.lists_mut(protocol).devices.insert(owner.clone(), devices.clone());
         if before.as_ref() != Some(&devices) {
-            outcome.tell(Event::DeviceListChanged { owner, devices });
+            outcome.tell(Event::DeviceListChanged { owner, protocol, devices });
         }
     }
 
     /// Takes in a message, from wherever it comes: decrypts it if it is for this device and new.
     pub(crate) fn take_in(&self, memory: &mut Memory, delivery: Delivery, outcome: &mut Outcome) {
-        let Some(encrypted) = stanza::encrypted(&delivery.message) else { return };
-        let door = &self.settings.door;
         let sender = match &delivery.message.from {
-            Some(from) => door.account_at(from),
+            Some(from) => self.settings.door.account_at(from),
             None => Some(self.account().clone()),
         };
         let Some(sender) = sender else { return };
-        match memory.cipher.examine(&sender, encrypted) {
-            Ok(Addressed::Own) => {}
-            Ok(Addressed::Elsewhere { payload: false, .. }) => {}
-            Ok(Addressed::Elsewhere { sender: device, payload: true }) => {
-                outcome.tell(undecryptable(&sender, device, &delivery, "it was not encrypted for this device"));
+        // One message can be there in both protocols, each for other devices. It is read once, and missed once.
+        let mut missed = None;
+        for protocol in memory.cipher.protocols() {
+            let Some(encrypted) = stanza::encrypted(&delivery.message, protocol) else { continue };
+            let remote = |device| RemoteDevice { account: sender.clone(), protocol, device };
+            match memory
+                .cipher
+                .part(protocol)
+                .map_err(|error| error.to_string())
+                .and_then(|keys| keys.examine(&sender, encrypted))
+            {
+                Ok(Addressed::Own) => return,
+                Ok(Addressed::Here(sealed)) => {
+                    return self.unseal(memory, &remote(sealed.device), &sealed, &delivery, outcome);
+                }
+                Ok(Addressed::Elsewhere { payload: false, .. }) => {}
+                Ok(Addressed::Elsewhere { sender, payload: true }) => {
+                    missed = missed.or(Some((sender, "it was not encrypted for this device".to_owned())));
+                }
+                Err(reason) => missed = missed.or(Some((0, reason))),
             }
-            Ok(Addressed::Here(device, sealed)) => self.unseal(memory, &sender, device, &sealed, &delivery, outcome),
-            Err(reason) => outcome.tell(undecryptable(&sender, 0, &delivery, &reason)),
+        }
+        if let Some((device, reason)) = missed {
+            outcome.tell(undecryptable(&sender, device, &delivery, &reason));
         }
     }
 
     fn unseal(
         &self,
         memory: &mut Memory,
-        sender: &BareJid,
-        device: u32,
+        remote: &RemoteDevice,
         sealed: &Sealed,
         delivery: &Delivery,
         outcome: &mut Outcome,
     ) {
-        let digest = Seen::digest(sender.as_str(), device, sealed.header());
+        let RemoteDevice { account: sender, protocol, device } = remote;
+        let digest = Seen::digest(sender.as_str(), *device, &sealed.header);
         if memory.state.seen.contains(&digest) {
             return;
         }
-        let body = match memory.cipher.decrypt(sender, sealed) {
+        let opened = match memory.cipher.part_mut(*protocol) {
+            Ok(keys) => keys.decrypt(sender, sealed),
+            Err(error) => Opened::Not(Unreadable::Other(error.to_string())),
+        };
+        let body = match opened {
             Opened::Text(body) => Some(body),
             Opened::WithoutText | Opened::Not(Unreadable::Duplicate) => None,
             Opened::Unusable(reason) | Opened::Not(Unreadable::Other(reason)) => {
-                outcome.tell(undecryptable(sender, device, delivery, &reason));
+                outcome.tell(undecryptable(sender, *device, delivery, &reason));
                 None
             }
             Opened::Not(Unreadable::NoSession) => {
-                self.upkeep.session_missing(sender, device);
-                outcome.tell(undecryptable(sender, device, delivery, "there is no session with the device"));
+                self.upkeep.session_missing(remote);
+                outcome.tell(undecryptable(sender, *device, delivery, "there is no session with the device"));
                 None
             }
         };
         // Remembered even if it gave nothing: it will not give more when it comes again.
         memory.state.seen.insert(digest);
         outcome.changed = true;
-        if memory.state.devices.get(sender).is_some_and(|devices| !devices.contains(&device)) {
-            self.upkeep.list_outdated(sender);
+        if memory.state.is_unlisted(remote) {
+            self.upkeep.list_outdated(sender, *protocol);
         }
         let Some(body) = body else { return };
         let conversation = if sender == self.account() {
@@ -164,7 +193,8 @@ impl Inner {
         };
         let received = Received {
             from: sender.clone(),
-            device,
+            device: *device,
+            protocol: *protocol,
             conversation: conversation.unwrap_or_else(|| sender.clone()),
             body,
             id: delivery.message.id.as_ref().map(|id| id.0.clone()),

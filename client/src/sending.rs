@@ -13,6 +13,7 @@ use xmpp_parsers::message::Message;
 use crate::client::{Acknowledgement, Inner};
 use crate::error::ClientError;
 use crate::memory::Memory;
+use crate::protocol::RemoteDevice;
 use crate::stanza::{self, Wrapping};
 use crate::state::Outgoing;
 
@@ -61,11 +62,11 @@ impl Inner {
     }
 
     /// Sends a message without content, which moves the session with a device.
-    pub(crate) async fn send_empty(self: &Arc<Self>, account: &BareJid, device: u32) -> Result<(), ClientError> {
+    pub(crate) async fn send_empty(self: &Arc<Self>, remote: &RemoteDevice) -> Result<(), ClientError> {
         let outgoing = {
             let mut memory = self.memory.lock().await;
-            let encrypted = memory.cipher.encrypt_empty(account, device)?;
-            self.post(&mut memory, account, encrypted, None).await?
+            let encrypted = memory.cipher.part_mut(remote.protocol)?.encrypt_empty(&remote.account, remote.device)?;
+            self.post(&mut memory, &remote.account, vec![encrypted], None).await?
         };
         self.deliver_in_background(outgoing);
         Ok(())
@@ -76,7 +77,7 @@ impl Inner {
         &self,
         memory: &mut Memory,
         peer: &BareJid,
-        encrypted: Element,
+        encrypted: Vec<Element>,
         expire_after: Option<Duration>,
     ) -> Result<Outgoing, ClientError> {
         let id = crate::random::id();

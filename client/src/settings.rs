@@ -8,6 +8,7 @@ use std::time::Duration;
 use xmpp_parsers::jid::BareJid;
 
 use crate::door::Door;
+use crate::protocol::Protocols;
 
 /// Settings of one device of one account.
 #[derive(Clone)]
@@ -22,6 +23,11 @@ pub struct Settings {
     pub server: SocketAddr,
     /// How directory and archive are reached.
     pub door: Door,
+    /// The protocols in which it is published and writes. Whoever reads both is written to in the preferred one.
+    ///
+    /// A device that is given another protocol later keeps its id and identity. One that wrote in another protocol before
+    /// goes on being published and reading in it.
+    pub protocols: Protocols,
     /// Where the device's state is kept; made at the first start. One file belongs to one running client.
     pub state_file: PathBuf,
     /// The limits on waiting.
@@ -46,7 +52,7 @@ impl Default for Patience {
 }
 
 impl Settings {
-    /// Settings with the default [`Patience`].
+    /// Settings with the default [`Protocols`] and [`Patience`].
     pub fn new(
         account: BareJid,
         resource: impl Into<String>,
@@ -61,6 +67,7 @@ impl Settings {
             password: password.into(),
             server,
             door,
+            protocols: Protocols::default(),
             state_file: state_file.into(),
             patience: Patience::default(),
         }
@@ -75,6 +82,7 @@ impl fmt::Debug for Settings {
             .field("resource", &self.resource)
             .field("server", &self.server)
             .field("door", &self.door)
+            .field("protocols", &self.protocols)
             .field("state_file", &self.state_file)
             .finish_non_exhaustive()
     }

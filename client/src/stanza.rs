@@ -10,6 +10,7 @@ use xmpp_parsers::message::{Message, MessageType};
 use crate::connection::refusal;
 use crate::error::Refusal;
 use crate::event::Via;
+use crate::protocol::Protocol;
 use crate::xml::{Build, ns};
 
 /// What goes around an encrypted element on its way out.
@@ -21,16 +22,23 @@ pub(crate) struct Wrapping {
     pub(crate) expire_after: Option<Duration>,
 }
 
-/// The stanza around an encrypted element. Every resend is made from this same text.
-pub(crate) fn wrap(id: &str, to: &Jid, encrypted: Element, wrapping: Wrapping) -> Element {
-    let encryption =
-        Build::new("encryption", ns::EME).attr(xml_ncname!("namespace"), ns::OMEMO2).attr(xml_ncname!("name"), "OMEMO");
+/// The stanza around encrypted elements, one for each protocol. Every resend is made from this same text.
+pub(crate) fn wrap(id: &str, to: &Jid, encrypted: Vec<Element>, wrapping: Wrapping) -> Element {
+    let encryption: Vec<Element> = encrypted
+        .iter()
+        .map(|element| {
+            Build::new("encryption", ns::EME)
+                .attr(xml_ncname!("namespace"), element.ns())
+                .attr(xml_ncname!("name"), "OMEMO")
+                .into()
+        })
+        .collect();
     let mut message = Build::new("message", ns::CLIENT)
         .attr(xml_ncname!("type"), "chat")
         .attr(xml_ncname!("id"), id)
         .attr(xml_ncname!("to"), to)
-        .child(encrypted)
-        .child(encryption)
+        .children(encrypted)
+        .children(encryption)
         .child(Build::new("origin-id", ns::SID).attr(xml_ncname!("id"), id))
         .child(Build::new("store", ns::HINTS));
     if let Some(after) = wrapping.expire_after {
@@ -78,9 +86,9 @@ pub(crate) fn sort(message: Message, account: &BareJid) -> Option<Arrival> {
     }
 }
 
-/// The OMEMO element of a message.
-pub(crate) fn encrypted(message: &Message) -> Option<&Element> {
-    message.payloads.iter().find(|payload| payload.is("encrypted", ns::OMEMO2))
+/// The OMEMO element of a message in a protocol.
+pub(crate) fn encrypted(message: &Message, protocol: Protocol) -> Option<&Element> {
+    message.payloads.iter().find(|payload| payload.is("encrypted", protocol.namespace()))
 }
 
 /// The id that the archive at `archive` gave a message (XEP-0359).

@@ -20,10 +20,12 @@ use serde::{Deserialize, Serialize};
 use xmpp_parsers::jid::BareJid;
 
 use crate::event::Received;
+use crate::history::chain::Ledger;
+use crate::protocol::{Protocol, RemoteDevice};
 use crate::seen::Seen;
 
 /// The version of the file's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The largest state file that is read, in bytes.
 const MAX_LENGTH: u64 = 64 * 1024 * 1024;
 
@@ -63,21 +65,33 @@ pub(crate) struct Outgoing {
     pub(crate) stanza: String,
 }
 
+/// What is known of the device lists of one protocol.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Lists {
+    /// Whether this device's bundle and its place in the account's list have been published.
+    pub(crate) registered: bool,
+    /// The device lists of this account and of those it talks to.
+    pub(crate) devices: BTreeMap<BareJid, Vec<u32>>,
+    /// The accounts whose device lists are subscribed to.
+    pub(crate) subscribed: BTreeSet<BareJid>,
+}
+
 /// The state of one device.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct State {
     version: u32,
     pub(crate) account: BareJid,
     /// Keys and sessions, in the crypto crate's own form.
-    pub(crate) cipher: String,
-    /// Whether bundle and device list have been published.
-    pub(crate) registered: bool,
+    pub(crate) cipher: BTreeMap<Protocol, String>,
+    /// Whether the device's id was free when it was looked for: from then on it stays.
+    pub(crate) has_id: bool,
+    /// What is known of device lists.
+    pub(crate) lists: BTreeMap<Protocol, Lists>,
+    /// What is known of the histories of devices. Not there in the file of an earlier version.
+    #[serde(default)]
+    pub(crate) histories: BTreeMap<BareJid, Ledger>,
     /// The archive id up to which the archive has been read.
     pub(crate) cursor: Option<String>,
-    /// The device lists of this account and of those it talks to.
-    pub(crate) devices: BTreeMap<BareJid, Vec<u32>>,
-    /// The accounts whose device lists are subscribed to.
-    pub(crate) subscribed: BTreeSet<BareJid>,
     /// Sent, not yet acknowledged; oldest first.
     pub(crate) outbox: Vec<Outgoing>,
     /// Received, not yet had by the caller; oldest first, with the number of each.
@@ -88,15 +102,15 @@ pub(crate) struct State {
 
 impl State {
     /// The state of a new device.
-    pub(crate) fn new(account: BareJid, cipher: String) -> Self {
+    pub(crate) fn new(account: BareJid) -> Self {
         Self {
             version: VERSION,
             account,
-            cipher,
-            registered: false,
+            cipher: BTreeMap::new(),
+            has_id: false,
+            lists: BTreeMap::new(),
+            histories: BTreeMap::new(),
             cursor: None,
-            devices: BTreeMap::new(),
-            subscribed: BTreeSet::new(),
             outbox: Vec::new(),
             inbox: VecDeque::new(),
             seen: Seen::default(),
@@ -123,6 +137,26 @@ impl State {
             return Err(content_error(format!("it belongs to {}", state.account)));
         }
         Ok(Some(state))
+    }
+
+    /// What is known of the device lists of a protocol, to be changed.
+    pub(crate) fn lists_mut(&mut self, protocol: Protocol) -> &mut Lists {
+        self.lists.entry(protocol).or_default()
+    }
+
+    /// The device list of an account, where it is known.
+    pub(crate) fn devices(&self, protocol: Protocol, account: &BareJid) -> Option<&Vec<u32>> {
+        self.lists.get(&protocol)?.devices.get(account)
+    }
+
+    /// Whether an account's list is known, and a device is not in it.
+    pub(crate) fn is_unlisted(&self, remote: &RemoteDevice) -> bool {
+        self.devices(remote.protocol, &remote.account).is_some_and(|devices| !devices.contains(&remote.device))
+    }
+
+    /// Whether this device is published in a protocol.
+    pub(crate) fn is_registered(&self, protocol: Protocol) -> bool {
+        self.lists.get(&protocol).is_some_and(|lists| lists.registered)
     }
 
     /// The file's content for this state.
@@ -207,7 +241,7 @@ mod tests {
 
     fn save(file: &StateFile, account: &BareJid) {
         let number = *file.newest.lock().unwrap() + 1;
-        file.replace(number, &State::new(account.clone(), "{}".to_owned()).to_bytes(file.path()).unwrap()).unwrap();
+        file.replace(number, &State::new(account.clone()).to_bytes(file.path()).unwrap()).unwrap();
     }
 
     #[test]
@@ -228,7 +262,7 @@ mod tests {
         let file = StateFile::open(&directory.path().join("phone.json")).unwrap();
         let alice = account("alice@example.org");
         save(&file, &alice);
-        fs::write(file.path().with_extension("new"), b"{\"version\":1,\"acc").unwrap();
+        fs::write(file.path().with_extension("new"), b"{\"version\":2,\"acc").unwrap();
         assert!(State::load(&file, &alice).unwrap().is_some());
         save(&file, &alice);
         assert!(State::load(&file, &alice).unwrap().is_some());

@@ -3,7 +3,7 @@
 //! Answers to key exchanges and heartbeats, a fresh bundle, its place in the device list, sessions that a peer believes
 //! in, and everything that a new stream needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use xmpp_parsers::jid::BareJid;
 
 use crate::client::Inner;
 use crate::error::ClientError;
+use crate::history::HandedOut;
+use crate::protocol::{Protocol, RemoteDevice};
 
 /// The pause before upkeep that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -30,8 +32,9 @@ struct Due {
     stream_renewed: bool,
     unlisted: bool,
     archive: bool,
-    outdated_lists: BTreeSet<BareJid>,
-    missing_sessions: BTreeSet<(BareJid, u32)>,
+    outdated_lists: BTreeSet<(BareJid, Protocol)>,
+    missing_sessions: BTreeSet<RemoteDevice>,
+    handed_out: VecDeque<(BareJid, HandedOut)>,
 }
 
 impl Upkeep {
@@ -40,7 +43,7 @@ impl Upkeep {
         self.due().stream_renewed = true;
     }
 
-    /// This device is not in its account's list any more.
+    /// This device is not in one of its account's lists any more.
     pub(crate) fn unlisted(&self) {
         self.due().unlisted = true;
     }
@@ -51,19 +54,29 @@ impl Upkeep {
     }
 
     /// A message came from a device that is not in the account's list as it is known here.
-    pub(crate) fn list_outdated(&self, account: &BareJid) {
+    pub(crate) fn list_outdated(&self, account: &BareJid, protocol: Protocol) {
         let mut due = self.due();
         if due.outdated_lists.len() < MAX_WAITING {
-            due.outdated_lists.insert(account.clone());
+            due.outdated_lists.insert((account.clone(), protocol));
         }
     }
 
     /// A device uses a session that this device does not have.
-    pub(crate) fn session_missing(&self, account: &BareJid, device: u32) {
+    pub(crate) fn session_missing(&self, remote: &RemoteDevice) {
         let mut due = self.due();
         if due.missing_sessions.len() < MAX_WAITING {
-            due.missing_sessions.insert((account.clone(), device));
+            due.missing_sessions.insert(remote.clone());
         }
+    }
+
+    /// The server has handed something out, which has to stand in the history of that account's devices.
+    pub(crate) fn handed_out(&self, account: &BareJid, handed: HandedOut) {
+        let mut due = self.due();
+        if due.handed_out.len() < MAX_WAITING {
+            due.handed_out.push_back((account.clone(), handed));
+        }
+        drop(due);
+        self.look();
     }
 
     /// Has the upkeep task see whether there is something to do.
@@ -110,16 +123,27 @@ impl Inner {
         }
         loop {
             let next = self.upkeep.due().outdated_lists.first().cloned();
-            let Some(account) = next else { break };
-            self.refresh_devices(&account).await?;
-            self.upkeep.due().outdated_lists.remove(&account);
+            let Some((account, protocol)) = next else { break };
+            self.refresh_devices(&account, protocol).await?;
+            self.upkeep.due().outdated_lists.remove(&(account, protocol));
         }
         self.start_missing_sessions().await?;
         self.send_replies().await?;
-        if self.memory.lock().await.cipher.bundle_changed() {
-            self.publish_bundle().await?;
+        let changed = self.memory.lock().await.cipher.bundles_changed();
+        for protocol in changed {
+            self.publish_bundle(protocol).await?;
         }
-        Ok(())
+        self.hold_all_to_history().await
+    }
+
+    /// Holds what the server has handed out to the histories.
+    async fn hold_all_to_history(&self) -> Result<(), ClientError> {
+        loop {
+            let next = self.upkeep.due().handed_out.front().cloned();
+            let Some((account, handed)) = next else { return Ok(()) };
+            self.hold_to_history(&account, handed).await?;
+            self.upkeep.due().handed_out.pop_front();
+        }
     }
 
     /// A new stream: the server has forgotten what it was told, and messages may have gone by.
@@ -132,13 +156,13 @@ impl Inner {
     async fn start_missing_sessions(self: &Arc<Self>) -> Result<(), ClientError> {
         loop {
             let next = self.upkeep.due().missing_sessions.first().cloned();
-            let Some((account, device)) = next else { return Ok(()) };
+            let Some(remote) = next else { return Ok(()) };
             let _order = self.starting_sessions.lock().await;
-            let missing = !self.memory.lock().await.cipher.has_session(&account, device);
-            if missing && self.start_session(&account, device).await? {
-                self.send_empty(&account, device).await?;
+            let missing = !self.memory.lock().await.cipher.has_session(&remote);
+            if missing && self.start_session(&remote).await? {
+                self.send_empty(&remote).await?;
             }
-            self.upkeep.due().missing_sessions.remove(&(account, device));
+            self.upkeep.due().missing_sessions.remove(&remote);
         }
     }
 
@@ -148,8 +172,8 @@ impl Inner {
             return Ok(());
         }
         let due = self.memory.lock().await.cipher.replies_due();
-        for (account, device) in due {
-            self.send_empty(&account, device).await?;
+        for remote in due {
+            self.send_empty(&remote).await?;
         }
         Ok(())
     }

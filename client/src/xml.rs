@@ -16,6 +16,8 @@ pub(crate) mod ns {
     pub(crate) const EME: &str = "urn:xmpp:eme:0";
     pub(crate) const EPHEMERAL: &str = "urn:xmpp:ephemeral:0";
     pub(crate) const FORWARD: &str = "urn:xmpp:forward:0";
+    pub(crate) const LEGACY: &str = "eu.siacs.conversations.axolotl";
+    pub(crate) const LEGACY_DEVICES: &str = "eu.siacs.conversations.axolotl.devicelist";
     pub(crate) const HINTS: &str = "urn:xmpp:hints";
     pub(crate) const MULTIEND: &str = "urn:multiend:0";
     pub(crate) const OMEMO2: &str = "urn:xmpp:omemo:2";

@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::purge::PurgeSettings;
 use crate::model::{Clock, Timestamp};
-use crate::store::{DirectoryStore, StoreError};
+use crate::store::{ClaimStore, StoreError};
 
 /// Forgets claims older than `repeat_window` until `stop` is cancelled. A failure is logged, and the next run tries again.
-pub async fn run<S: DirectoryStore + ?Sized>(
+pub async fn run<S: ClaimStore + ?Sized>(
     store: Arc<S>,
     clock: Arc<dyn Clock>,
     repeat_window: Duration,
@@ -31,7 +31,7 @@ pub async fn run<S: DirectoryStore + ?Sized>(
     }
 }
 
-async fn forget<S: DirectoryStore + ?Sized>(
+async fn forget<S: ClaimStore + ?Sized>(
     store: &S,
     before: Timestamp,
     batch: u32,

@@ -5,7 +5,9 @@
 //! a table ([`table`]). It prints nothing and knows nothing of the command line. It runs in a process of its own: whatever
 //! a running server must be told of it goes through the database.
 
+pub mod cursors;
 pub mod forget_claims;
+pub mod identity_keys;
 pub mod last_run;
 pub mod purge;
 pub mod restore_epoch;

@@ -1,4 +1,5 @@
-//! Archive ids that nobody can guess and that come out the same for a retry (XEP-0313 §3, XEP-0359 §3).
+//! Archive ids that nobody can guess and that come out the same for a retry (XEP-0313 §3, XEP-0359 §3), and the names by
+//! which a retraction finds its message (XEP-0424).
 //!
 //! An id must be unpredictable to everybody outside, and the same message brought twice (after a lost acknowledgement, by
 //! a second instance) must get the same id, so that the store sees that it has it. A keyed hash is both. The key is the
@@ -10,7 +11,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use jid::BareJid;
 use sha2::Sha256;
 
-use crate::model::{ArchiveId, Owner};
+use crate::model::{ArchiveId, Origin, Owner};
 
 /// Length of an id before it is written as text: 128 bits.
 const ID_BYTES: usize = 16;
@@ -64,7 +65,6 @@ impl ArchiveIds {
             getrandom::fill(&mut bytes).map_err(|_| NoRandomness)?;
             return written(&bytes);
         };
-        let mut keyed = self.keyed.clone();
         let fields = [
             named.owner.as_str().as_bytes(),
             named.sender.as_str().as_bytes(),
@@ -72,13 +72,25 @@ impl ArchiveIds {
             stanza_id.as_bytes(),
             named.content,
         ];
+        written(self.hash(&fields).get(..ID_BYTES).unwrap_or_default())
+    }
+
+    /// What the author of a message calls it. With the secret in it, nobody can make two messages have the same.
+    pub fn origin(&self, author: &BareJid, recipient: &BareJid, stanza_id: &str) -> Origin {
+        let fields = [&b"origin"[..], author.as_str().as_bytes(), recipient.as_str().as_bytes(), stanza_id.as_bytes()];
+        let hash = self.hash(&fields);
+        let first = hash.first_chunk().copied().unwrap_or_default();
+        Origin::new(i64::from_be_bytes(first))
+    }
+
+    fn hash(&self, fields: &[&[u8]]) -> [u8; 32] {
+        let mut keyed = self.keyed.clone();
         for field in fields {
             // With its length before it, no field can pass for a part of another.
             keyed.update(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
             keyed.update(field);
         }
-        let hash = keyed.finalize().into_bytes();
-        written(hash.get(..ID_BYTES).unwrap_or_default())
+        keyed.finalize().into_bytes().into()
     }
 }
 

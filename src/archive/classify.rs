@@ -106,7 +106,7 @@ pub fn classify(message: &Element<'_>) -> Verdict {
     }
     let has = |names: &[(&str, &str)]| names.iter().any(|(name, ns)| message.child(name, ns).is_some());
     let encrypted = omemo::find(message);
-    if encrypted.iter().any(|encrypted| encrypted.has_payload) || has(&OTHER_ENCRYPTED) {
+    if encrypted.iter().any(|encrypted| encrypted.has_payload) || is_otherwise_encrypted(message) {
         Verdict::Archive(Class::Content)
     } else if !encrypted.is_empty() {
         Verdict::Archive(Class::KeyTransport)
@@ -121,6 +121,11 @@ pub fn classify(message: &Element<'_>) -> Verdict {
     } else {
         Verdict::Skip(SkipReason::NoContent)
     }
+}
+
+/// Whether it carries encrypted content other than OMEMO.
+pub(super) fn is_otherwise_encrypted(message: &Element<'_>) -> bool {
+    OTHER_ENCRYPTED.iter().any(|(name, ns)| message.child(name, ns).is_some())
 }
 
 /// A mediated invitation to a room, or its refusal (XEP-0045 §7.8.2).

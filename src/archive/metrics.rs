@@ -58,6 +58,8 @@ pub struct ArchiveMetrics {
     page_bytes: Histogram,
     trimmed_bytes: IntCounter,
     not_for_viewer: IntCounter,
+    omitted: IntCounter,
+    cursor_lag: Histogram,
     purged: IntCounterVec,
     purge_failures: IntCounter,
     purge_backlog: IntGauge,
@@ -66,6 +68,7 @@ pub struct ArchiveMetrics {
 
 const STORED: &str = "stored";
 const DUPLICATE: &str = "duplicate";
+const UNWANTED: &str = "unwanted";
 const REJECTED: &str = "rejected";
 
 impl ArchiveMetrics {
@@ -116,11 +119,20 @@ impl ArchiveMetrics {
             )?,
             trimmed_bytes: IntCounter::new(
                 "multiend_archive_trimmed_bytes_total",
-                "Bytes of headers for other devices that were left out of answers",
+                "Bytes that were left out of answers: headers for other devices, and messages omitted",
             )?,
             not_for_viewer: IntCounter::new(
                 "multiend_archive_not_for_viewer_total",
                 "Encrypted messages given to a device for which they have no header",
+            )?,
+            omitted: IntCounter::new(
+                "multiend_archive_omitted_total",
+                "Messages left out of answers since the asking device cannot read them",
+            )?,
+            cursor_lag: histogram(
+                "multiend_archive_cursor_lag_messages",
+                "How many messages of its archive a device had not read when it said how far it has",
+                &exponential_buckets(1.0, 4.0, 10)?,
             )?,
             purged: IntCounterVec::new(
                 Opts::new("multiend_archive_purged_total", "What the purge removed"),
@@ -146,6 +158,8 @@ impl ArchiveMetrics {
         registry.register(Box::new(this.page_bytes.clone()))?;
         registry.register(Box::new(this.trimmed_bytes.clone()))?;
         registry.register(Box::new(this.not_for_viewer.clone()))?;
+        registry.register(Box::new(this.omitted.clone()))?;
+        registry.register(Box::new(this.cursor_lag.clone()))?;
         registry.register(Box::new(this.purged.clone()))?;
         registry.register(Box::new(this.purge_failures.clone()))?;
         registry.register(Box::new(this.purge_backlog.clone()))?;
@@ -155,7 +169,7 @@ impl ArchiveMetrics {
 
     fn start_at_zero(&self) {
         for class in Class::ALL {
-            for result in [STORED, DUPLICATE, REJECTED] {
+            for result in [STORED, DUPLICATE, UNWANTED, REJECTED] {
                 self.copies.with_label_values(&[class.name(), result]);
             }
         }
@@ -183,6 +197,7 @@ impl ArchiveMetrics {
             let result = match copy {
                 Appended::Stored(_) => STORED,
                 Appended::Duplicate => DUPLICATE,
+                Appended::Unwanted => UNWANTED,
             };
             self.copies.with_label_values(&[class.name(), result]).inc();
         }
@@ -224,6 +239,15 @@ impl ArchiveMetrics {
         if not_for_viewer {
             self.not_for_viewer.inc();
         }
+    }
+
+    pub(super) fn omitted(&self, bytes: usize) {
+        self.omitted.inc();
+        self.trimmed_bytes.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn read_up_to(&self, behind: u64) {
+        self.cursor_lag.observe(u32::try_from(behind).map_or(f64::from(u32::MAX), f64::from));
     }
 
     /// What one purge step did.

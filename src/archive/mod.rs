@@ -9,7 +9,11 @@ pub mod archive_id;
 pub mod classify;
 pub mod ingest;
 pub mod metrics;
+mod page;
+mod preferences;
 pub mod query;
+pub mod read;
+mod reader;
 pub mod retention;
 pub mod view;
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use jid::{BareJid, Jid};
+use jid::Jid;
 
 use super::metrics::{ArchiveMetrics, QueryOutcome};
-use super::view::Viewer;
-use crate::model::{ArchiveId, Class, Clock, Direction, Owner, Protocol, Requester, StoredCopy, Timestamp};
+use super::reader::Reader;
+use crate::model::{ArchiveId, Clock, Owner, Requester, StoredCopy, Timestamp, Unreadable};
 use crate::stanza::mam::{Ends, Fin, Query, RequestError};
 use crate::stanza::rsm;
-use crate::store::{Edge, Filter, Page, PageQuery, SharedStore, StoreError};
+use crate::store::{Edge, Page, SharedStore, StoreError};
 
 /// How large a page may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,16 +111,23 @@ pub struct Answer {
 /// The reading side of all archives.
 #[derive(Clone)]
 pub struct Archive {
-    store: SharedStore,
-    limits: PageLimits,
-    clock: Arc<dyn Clock>,
-    metrics: ArchiveMetrics,
+    pub(super) store: SharedStore,
+    pub(super) limits: PageLimits,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: ArchiveMetrics,
+    pub(super) unreadable: Unreadable,
 }
 
 impl Archive {
     /// On this store, with these limits.
     pub fn new(store: SharedStore, limits: PageLimits, clock: Arc<dyn Clock>, metrics: ArchiveMetrics) -> Self {
-        Self { store, limits, clock, metrics }
+        Self { store, limits, clock, metrics, unreadable: Unreadable::default() }
+    }
+
+    /// What a device is given of messages that have no header for it, unless its query says otherwise.
+    pub fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
+        self.unreadable = unreadable;
+        self
     }
 
     /// Answers a query.
@@ -132,10 +139,13 @@ impl Archive {
             if query.node.is_some() {
                 return Err(QueryError::UnknownNode);
             }
-            match query.max {
+            let reader = Reader::new(self, owner, requester, query);
+            let answer = match query.max {
                 Some(0) => self.count(owner, query).await,
-                max => self.page(owner, requester, query, max.unwrap_or(self.limits.default)).await,
-            }
+                max => self.page(&reader, query, max.unwrap_or(self.limits.default)).await,
+            }?;
+            self.infer_read(&reader, query).await;
+            Ok(answer)
         }
         .await;
         self.note(kind, started, answer.as_ref().err());
@@ -167,7 +177,7 @@ impl Archive {
     async fn count(&self, owner: &Owner, query: &Query) -> Result<Answer, QueryError> {
         let now = self.clock.now();
         // The count itself does not say whether an id that the query names is there.
-        let probe = self.page_query(owner, &query.filter, Edge::First, 1);
+        let probe = self.page_query(owner, &query.filter, Edge::First, 1, self.limits.max_bytes);
         if let Page::UnknownId(id) = self.store.page(&probe, now).await? {
             return Err(QueryError::UnknownId(id));
         }
@@ -175,76 +185,10 @@ impl Archive {
         let set = rsm::Reply { ends: None, count: Some(count) };
         Ok(Answer { items: Vec::new(), fin: Fin { complete: count == 0, stable: true, set, expired_before: None } })
     }
-
-    async fn page(&self, owner: &Owner, requester: &Requester, query: &Query, max: u32) -> Result<Answer, QueryError> {
-        let asked = self.page_query(owner, &query.filter, query.edge.clone(), max.min(self.limits.max).max(1));
-        let (copies, complete, expired_before) = match self.store.page(&asked, self.clock.now()).await? {
-            Page::Copies { copies, complete, expired_before } => (copies, complete, expired_before),
-            Page::UnknownId(id) => return Err(QueryError::UnknownId(id)),
-        };
-        let ends = copies
-            .first()
-            .zip(copies.last())
-            .map(|(first, last)| (first.archive_id.to_string(), last.archive_id.to_string()));
-        let viewer = self.viewer(owner, requester, &copies).await?;
-        let mut items: Vec<Item> = copies.into_iter().map(|copy| self.item(owner, &viewer, copy)).collect();
-        let bytes = items.iter().filter_map(|item| item.body.as_ref()).map(Bytes::len).sum();
-        self.metrics.page(items.len(), bytes);
-        if query.flip_page {
-            items.reverse();
-        }
-        let set = rsm::Reply { ends, count: None };
-        Ok(Answer { items, fin: Fin { complete, stable: true, set, expired_before } })
-    }
-
-    fn page_query(&self, owner: &Owner, filter: &Filter, edge: Edge, max: u32) -> PageQuery {
-        PageQuery { owner: owner.clone(), filter: filter.clone(), edge, max, max_bytes: self.limits.max_bytes }
-    }
-
-    /// Which devices the requester certainly is; asked only if the page holds anything that could be trimmed.
-    async fn viewer(&self, owner: &Owner, requester: &Requester, copies: &[StoredCopy]) -> Result<Viewer, QueryError> {
-        let mut viewer = Viewer::new(owner.clone());
-        let encrypted =
-            copies.iter().any(|copy| copy.body.is_some() && matches!(copy.class, Class::Content | Class::KeyTransport));
-        if let Some(session) = requester.session().filter(|_| encrypted) {
-            for protocol in Protocol::ALL {
-                viewer = viewer.with_devices(protocol, self.store.session_devices(owner, protocol, &session).await?);
-            }
-        }
-        Ok(viewer)
-    }
-
-    fn item(&self, owner: &Owner, viewer: &Viewer, copy: StoredCopy) -> Item {
-        let own = full(owner.jid(), copy.own_resource.as_deref());
-        let peer = full(&copy.peer, copy.peer_resource.as_deref());
-        let (from, to) = match copy.direction {
-            Direction::Sent => (own, peer),
-            Direction::Received => (peer, own),
-        };
-        let body = copy.body.map(|body| match viewer.view(&body) {
-            Ok(view) => {
-                self.metrics.trimmed(view.saved, !view.not_for_viewer.is_empty());
-                view.body
-            }
-            Err(_) => {
-                // The error itself may quote the message.
-                tracing::error!(id = %copy.archive_id, "a stored message cannot be read for trimming; it is given whole");
-                body
-            }
-        });
-        Item { archive_id: copy.archive_id, at: copy.at, from, to, body }
-    }
 }
 
-fn admit(owner: &Owner, requester: &Requester) -> Result<(), QueryError> {
+pub(super) fn admit(owner: &Owner, requester: &Requester) -> Result<(), QueryError> {
     if requester.is(owner) { Ok(()) } else { Err(QueryError::Forbidden) }
-}
-
-/// The JID with its resource, where there is one that can be.
-fn full(bare: &BareJid, resource: Option<&str>) -> Jid {
-    resource
-        .and_then(|resource| bare.with_resource_str(resource).ok())
-        .map_or_else(|| Jid::from(bare.clone()), Jid::from)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! invariant 4).
 //!
 //! A header of 130 characters goes to every device of both sides; each can use one. Trimming only ever cuts whole `<key/>`
-//! and `<keys/>` elements out of the bytes, and only where it is certain which devices the session is: a client that is
+//! and `<keys/>` elements out of the bytes, and leaves whole messages out only where asked to, and only where it is certain which devices the session is: a client that is
 //! taken for the wrong device would lose its key. All other bytes stay as they came.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use jid::BareJid;
 
-use crate::model::{DeviceId, Owner, Protocol};
+use super::classify::is_otherwise_encrypted;
+use crate::model::{DeviceId, Owner, Protocol, Unreadable};
 use crate::stanza::tree::{Element, TreeError};
 use crate::stanza::{cut, jid_escaping, omemo};
 
@@ -20,6 +21,8 @@ pub struct Viewer {
     owner: Owner,
     legacy: BTreeSet<DeviceId>,
     omemo2: BTreeSet<DeviceId>,
+    unreadable: Unreadable,
+    registered: Vec<Protocol>,
 }
 
 /// A message as one viewer sees it.
@@ -31,12 +34,33 @@ pub struct View {
     pub saved: usize,
     /// Protocols in which the message was encrypted, but not for any device of the viewer: that device cannot read it.
     pub not_for_viewer: Vec<Protocol>,
+    /// The viewer is to be given nothing of it. `body` is then the trimmed message all the same.
+    pub omit: bool,
 }
 
 impl Viewer {
     /// A viewer of which nothing is known yet: it is given everything.
     pub fn new(owner: Owner) -> Self {
-        Self { owner, legacy: BTreeSet::new(), omemo2: BTreeSet::new() }
+        Self {
+            owner,
+            legacy: BTreeSet::new(),
+            omemo2: BTreeSet::new(),
+            unreadable: Unreadable::Trim,
+            registered: Vec::new(),
+        }
+    }
+
+    /// What it is given of messages that have no header for it.
+    pub fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
+        self.unreadable = unreadable;
+        self
+    }
+
+    /// It is certain that the session is one of the devices given in this protocol, and that one stands in the owner's list:
+    /// whoever wrote to the owner since then has had the chance to make a header for it. Nothing is omitted otherwise.
+    pub fn registered(mut self, protocol: Protocol) -> Self {
+        self.registered.push(protocol);
+        self
     }
 
     /// The session is these devices in this protocol. None: not known, and nothing is trimmed.
@@ -63,12 +87,13 @@ impl Viewer {
     /// The message as this viewer sees it. Fails only on bytes that are not a stanza, which no store should hold.
     pub fn view(&self, body: &Bytes) -> Result<View, TreeError> {
         if self.sees_everything() {
-            return Ok(View { body: body.clone(), saved: 0, not_for_viewer: Vec::new() });
+            return Ok(View { body: body.clone(), saved: 0, not_for_viewer: Vec::new(), omit: false });
         }
         let message = Element::parse(body)?;
         let mut cuts = Vec::new();
         let mut not_for_viewer = Vec::new();
-        for encrypted in omemo::find(&message) {
+        let found = omemo::find(&message);
+        for encrypted in &found {
             let devices = self.devices(encrypted.protocol);
             if devices.is_empty() {
                 continue;
@@ -96,11 +121,26 @@ impl Viewer {
                 not_for_viewer.push(encrypted.protocol);
             }
         }
-        if cuts.is_empty() {
-            return Ok(View { body: body.clone(), saved: 0, not_for_viewer });
+        // Headers beyond the bound have not been looked at: one of them may be for the viewer.
+        let unreadable = !found.is_empty()
+            && not_for_viewer.len() == found.len()
+            && found.iter().all(|encrypted| encrypted.headers.len() < omemo::MAX_HEADERS);
+        let omit = unreadable && self.unreadable == Unreadable::Omit && self.may_omit(&message, &found);
+        if cuts.is_empty() || (unreadable && self.unreadable == Unreadable::Keep) {
+            return Ok(View { body: body.clone(), saved: 0, not_for_viewer, omit });
         }
         let (trimmed, saved) = cut::without(message.raw(), shifted(cuts, message.span().start));
-        Ok(View { body: Bytes::from(trimmed), saved, not_for_viewer })
+        Ok(View { body: Bytes::from(trimmed), saved, not_for_viewer, omit })
+    }
+
+    /// Whether an unreadable message is of no use to the viewer. One that it sent itself is, though it has no header for it:
+    /// by it a client learns that its message was archived, and where.
+    fn may_omit(&self, message: &Element<'_>, found: &[omemo::Encrypted<'_>]) -> bool {
+        let by_others = |encrypted: &omemo::Encrypted<'_>| {
+            self.registered.contains(&encrypted.protocol)
+                && encrypted.sid.is_none_or(|sid| !self.devices(encrypted.protocol).contains(&sid))
+        };
+        found.iter().all(by_others) && !is_otherwise_encrypted(message)
     }
 
     /// Whether a group of headers is for the owner: by its bare JID, or by its alias, whatever the component is called

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::values::{LogLevel, ServerAddress, duration, duration_or_zero, within};
 use crate::archive::Keep;
+use crate::model::Unreadable;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -108,6 +109,9 @@ pub struct ArchiveSettings {
     /// Messages purged in one transaction; 1 to 10,000. Default 500.
     #[serde(deserialize_with = "within::<_, _, 1, 10_000>")]
     pub purge_batch: u32,
+    /// What a device is given of encrypted messages that have no header for it: `"keep"`, the whole message; `"trim"`, without
+    /// the headers of others; `"omit"`, nothing once the device is listed. A query may choose otherwise. Default trim.
+    pub unreadable: Unreadable,
     /// `[archive.retention]`.
     pub retention: RetentionSettings,
 }
@@ -123,6 +127,7 @@ impl Default for ArchiveSettings {
             batch_delay: Duration::from_millis(5),
             purge_interval: Duration::from_secs(60),
             purge_batch: 500,
+            unreadable: Unreadable::default(),
             retention: RetentionSettings::default(),
         }
     }
@@ -147,6 +152,21 @@ impl Default for RetentionSettings {
     fn default() -> Self {
         let month = Keep::For(DAY.saturating_mul(30));
         Self { content: month, key_transport: month, plain: month, signal: month }
+    }
+}
+
+/// `[plugin]`: the module in the server (docs/plugin-protocol.md).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginSettings {
+    /// Whether the servers of `domains` are believed when they hand over copies of messages and requests of their users.
+    /// Default true.
+    pub enabled: bool,
+}
+
+impl Default for PluginSettings {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

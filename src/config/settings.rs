@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::problem::Problem;
 use super::sections::{
-    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogSettings,
+    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogSettings, PluginSettings,
 };
 use super::values::{self, DatabaseUrl, ServerAddress, duration, within};
 
@@ -23,7 +23,7 @@ const MAX_BATCH_DELAY: Duration = Duration::from_secs(1);
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `data_dir`: where the SQLite database lies. Default `data`.
+    /// `data_dir`: where the SQLite database lies, and what was last run on. Default `data`.
     pub data_dir: PathBuf,
     /// `database` or the file that `database_file` names. Default: SQLite under `data_dir`.
     pub database: DatabaseUrl,
@@ -43,6 +43,8 @@ pub struct Config {
     pub directory: DirectorySettings,
     /// `[archive]`.
     pub archive: ArchiveSettings,
+    /// `[plugin]`.
+    pub plugin: PluginSettings,
     /// `[http]`.
     pub http: HttpSettings,
     /// `[log]`.
@@ -76,6 +78,7 @@ pub(super) struct ConfigFile {
     limits: LimitSettings,
     directory: DirectorySettings,
     archive: ArchiveSettings,
+    plugin: PluginSettings,
     http: HttpSettings,
     log: LogSettings,
 }
@@ -92,6 +95,7 @@ impl Default for ConfigFile {
             limits: LimitSettings::default(),
             directory: DirectorySettings::default(),
             archive: ArchiveSettings::default(),
+            plugin: PluginSettings::default(),
             http: HttpSettings::default(),
             log: LogSettings::default(),
         }
@@ -183,6 +187,7 @@ impl ConfigFile {
                 page_default: self.archive.page_default.min(self.archive.page_max),
                 ..self.archive
             },
+            plugin: self.plugin,
             http: self.http,
             log: self.log,
         })

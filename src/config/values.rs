@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{fmt, fs, io};
 
 use crate::archive::Keep;
+use crate::model::Unreadable;
 use jid::DomainPart;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -145,6 +146,15 @@ impl FromStr for Keep {
     }
 }
 
+/// `keep`, `trim` or `omit`.
+impl FromStr for Unreadable {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text).ok_or("write \"keep\", \"trim\" or \"omit\"")
+    }
+}
+
 /// What is logged: a level, or filter directives as `info,multiend::link=debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLevel(String);
@@ -186,7 +196,7 @@ macro_rules! deserialize_from_text {
         }
     )+};
 }
-deserialize_from_text!(ServerAddress, Keep, LogLevel);
+deserialize_from_text!(ServerAddress, Keep, Unreadable, LogLevel);
 
 /// Reads a string. Unlike serde's own, its error does not repeat what stands there instead.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use multiend_crypto::signature::{verify_legacy_signature, verify_omemo2_signature};
 
+use super::claim::{ClaimError, Wanted};
 use super::{Directory, DirectoryError};
 use crate::model::{DeviceId, Owner, Prekey, Protocol, PublishedBundle, Requester, SignedPrekey};
-use crate::store::{Claim, ClaimOutcome};
 
 /// A bundle as one requester gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,41 +132,26 @@ impl Directory {
                 &listed
             }
         };
-        let mut items = Vec::new();
         let mut asked = BTreeSet::new();
-        for device in devices.iter().copied().filter(|device| asked.insert(*device)).take(max) {
-            items.extend(self.claim(owner, requester, protocol, device).await?);
+        let wanted: Vec<Wanted> = devices
+            .iter()
+            .filter(|device| asked.insert(**device))
+            .take(max)
+            .map(|device| Wanted { owner: owner.clone(), protocol, device: *device, strict: false })
+            .collect();
+        let mut items = Vec::new();
+        let mut limited = None;
+        for claimed in self.claim_batch(requester, &wanted).await {
+            match claimed {
+                Ok(item) => items.push(item),
+                Err(ClaimError::NoBundle | ClaimError::NoPrekey) => {}
+                Err(ClaimError::Limited(limit)) => limited = Some(limit),
+                Err(ClaimError::Store(error)) => return Err(error.into()),
+            }
         }
-        Ok(items)
-    }
-
-    async fn claim(
-        &self,
-        owner: &Owner,
-        requester: &Requester,
-        protocol: Protocol,
-        device: DeviceId,
-    ) -> Result<Option<BundleItem>, DirectoryError> {
-        let claim = Claim {
-            owner: owner.clone(),
-            protocol,
-            device,
-            requester: requester.clone(),
-            repeat_window: self.settings.repeat_window,
-            strict: false,
-        };
-        let outcome = self.store.claim(&claim, self.clock.now()).await?;
-        self.metrics.claim(protocol, &outcome);
-        match outcome {
-            ClaimOutcome::Handed { identity_key, signed_prekey, prekey, item_id, kind } => {
-                tracing::debug!(protocol = protocol.name(), kind = kind.name(), "prekey handed out");
-                Ok(Some(BundleItem::WithPrekey { device, item_id, identity_key, signed_prekey, prekey }))
-            }
-            ClaimOutcome::NoBundle => Ok(None),
-            ClaimOutcome::NoPrekey => {
-                tracing::warn!(%owner, protocol = protocol.name(), %device, "a device has no prekey left to give");
-                Ok(None)
-            }
+        match limited {
+            Some(limit) if items.is_empty() => Err(DirectoryError::Limited(limit)),
+            _ => Ok(items),
         }
     }
 

@@ -3,7 +3,7 @@
 use prometheus::{IntCounterVec, Opts, Registry};
 
 use crate::model::Protocol;
-use crate::store::{BundlePublished, ClaimKind, ClaimOutcome};
+use crate::store::{BundlePublished, ClaimKind, ClaimLimit, ClaimOutcome};
 
 /// Counters of the directory, all present at 0 from the start.
 #[derive(Clone)]
@@ -20,6 +20,16 @@ const NO_BUNDLE: &str = "no-bundle";
 const NO_PREKEY: &str = "no-prekey";
 const ANSWERED: &str = "answered";
 const NOT_ON_CHAIN: &str = "not-on-chain";
+
+/// The result of a claim that was refused, with the reason.
+fn limited(limit: ClaimLimit) -> &'static str {
+    match limit {
+        ClaimLimit::Device => "refused-device",
+        ClaimLimit::Requester => "refused-requester",
+        ClaimLimit::Domain => "refused-domain",
+        ClaimLimit::Reserve => "refused-reserve",
+    }
+}
 
 impl DirectoryMetrics {
     /// Makes and registers them.
@@ -43,6 +53,7 @@ impl DirectoryMetrics {
         };
         for protocol in Protocol::ALL.map(Protocol::name) {
             let results = ClaimKind::ALL.map(ClaimKind::name).into_iter().chain([NO_BUNDLE, NO_PREKEY]);
+            let results = results.chain(ClaimLimit::ALL.map(limited));
             results.for_each(|result| drop(metrics.claims.with_label_values(&[protocol, result])));
             for result in ["accepted", "refused"] {
                 metrics.bundles.with_label_values(&[protocol, result]);
@@ -64,6 +75,7 @@ impl DirectoryMetrics {
             ClaimOutcome::Handed { kind, .. } => kind.name(),
             ClaimOutcome::NoBundle => NO_BUNDLE,
             ClaimOutcome::NoPrekey => NO_PREKEY,
+            ClaimOutcome::Limited(limit) => limited(*limit),
         };
         self.claims.with_label_values(&[protocol.name(), result]).inc();
     }

@@ -4,31 +4,46 @@
 //! Knows no XML and no SQL. What must be atomic is asked of the store as one operation; this layer never reads, decides and
 //! writes in separate steps.
 
+mod batch_claim;
 mod bundle;
+mod claim;
+mod device;
 mod device_list;
+pub mod digest;
 mod history;
 mod metrics;
+mod node;
+mod notice;
 mod session;
 mod subscription;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
+use jid::DomainPart;
+
+pub use batch_claim::{OwnerClaimed, WantedDevices};
 pub use bundle::BundleItem;
+pub use claim::{ClaimError, Wanted};
+pub use device::Published;
 pub use device_list::ListChange;
 pub use history::HistoryPage;
 pub use metrics::DirectoryMetrics;
+pub use node::Contents;
+pub use notice::{Due, Told};
 
 use crate::model::{Clock, Owner, Requester, SessionJid};
-use crate::store::{SharedStore, StoreError};
+use crate::store::{ClaimLimit, ClaimRules, SharedStore, StoreError};
 
 /// What an operator may set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Most devices that an owner may list per protocol.
     pub max_devices: usize,
-    /// How long a requester that asks again gets the same prekey.
-    pub repeat_window: Duration,
+    /// How prekeys are handed out.
+    pub claims: ClaimRules,
+    /// Whose users are served: only of their sessions is it known which device they are.
+    pub domains: BTreeSet<DomainPart>,
     /// Most subscriptions to one node.
     pub max_subscriptions: u32,
 }
@@ -42,6 +57,9 @@ pub enum DirectoryError {
     /// No device list, no bundle, or no prekey that may be given.
     #[error("{0}")]
     NotFound(&'static str),
+    /// The requester asks for too many prekeys; later it may get some.
+    #[error("{}", claim::limit_text(*.0))]
+    Limited(ClaimLimit),
     /// The signed prekey is not signed by the identity key.
     #[error("the signature of the signed prekey is wrong: {0}")]
     Signature(#[from] multiend_crypto::signature::SignatureError),

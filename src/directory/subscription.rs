@@ -3,7 +3,7 @@
 use jid::Jid;
 
 use super::{Directory, DirectoryError};
-use crate::model::{Owner, Protocol};
+use crate::model::{Owner, Protocol, Requester};
 use crate::store::NodeKind;
 
 /// Most JIDs of one account subscribed to one node. Resources cost nothing: without this, one stranger could take all the
@@ -42,5 +42,18 @@ impl Directory {
         } else {
             Err(DirectoryError::NotSubscribed)
         }
+    }
+
+    /// Which of a requester's sessions, or its bare JID, are subscribed to an owner's device list. Nobody learns of others.
+    pub async fn subscriptions(
+        &self,
+        owner: &Owner,
+        requester: &Requester,
+        protocol: Protocol,
+    ) -> Result<Vec<Jid>, DirectoryError> {
+        let account = requester.jid().to_bare();
+        let mut subscribed = self.store.subscribers(owner, protocol, NodeKind::DeviceList).await?;
+        subscribed.retain(|jid| jid.to_bare() == account);
+        Ok(subscribed)
     }
 }

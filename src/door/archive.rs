@@ -1,5 +1,7 @@
 //! Answers requests for an archive, the same through every door; only the addresses differ.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jid::Jid;
 
@@ -7,10 +9,12 @@ use super::request::Request;
 use super::service::{Addressing, Answer};
 use crate::archive::ingest::IngestHandle;
 use crate::archive::query::{Archive, Item, QueryError};
-use crate::model::Owner;
+use crate::archive::read::ReadError;
+use crate::model::{ArchivePreferences, Owner};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::mam::{self, Query, RequestError};
 use crate::stanza::message::assemble;
+use crate::stanza::read::Read;
 
 /// Tells when everything that was accepted before has been stored.
 #[async_trait]
@@ -40,6 +44,15 @@ pub(super) async fn answer(
             let ends = archive.metadata(&owner, &requester).await.map_err(query_error)?;
             Ok(Answer::result(mam::metadata(ends.as_ref())))
         }
+        mam::Request::Preferences => {
+            let preferences = archive.preferences(&owner, &requester).await.map_err(query_error)?;
+            Ok(Answer::result(written(&preferences, addressing)))
+        }
+        mam::Request::SetPreferences(asked) => {
+            let preferences = resolved(&asked, addressing)?;
+            archive.set_preferences(&owner, &requester, &preferences).await.map_err(query_error)?;
+            Ok(Answer::result(written(&preferences, addressing)))
+        }
         mam::Request::Query(mut query) => {
             if let Some(with) = query.filter.with.take() {
                 let unknown = || StanzaError::new(Condition::BadRequest, "'with' names no account");
@@ -52,6 +65,34 @@ pub(super) async fn answer(
             Ok(Answer { messages, result: fin, ..Answer::default() })
         }
     }
+}
+
+/// Takes note of how far a device has read.
+pub(super) async fn read(archive: &Archive, request: Request<Read>) -> Result<Answer, StanzaError> {
+    let Request { requester, owner, payload: Read { id, device }, .. } = request;
+    match archive.read_up_to(&owner, &requester, &id, device).await {
+        Ok(()) => Ok(Answer::default()),
+        Err(error @ ReadError::UnknownDevice) => Err(StanzaError::new(Condition::NotAcceptable, error.to_string())),
+        Err(ReadError::Query(error)) => Err(query_error(error)),
+    }
+}
+
+/// `<prefs/>` in the addresses that the client writes to.
+fn written(preferences: &ArchivePreferences, addressing: &dyn Addressing) -> String {
+    let mut out = String::new();
+    mam::push_preferences(&mut out, preferences, |jid| peer(jid, addressing));
+    out
+}
+
+/// Preferences about the accounts behind the addresses that a client named.
+fn resolved(asked: &ArchivePreferences, addressing: &dyn Addressing) -> Result<ArchivePreferences, StanzaError> {
+    let bad = |text: String| StanzaError::new(Condition::BadRequest, text);
+    let accounts = |jids: &BTreeSet<Jid>| {
+        let account = |jid| addressing.resolve(jid).ok_or_else(|| bad(format!("{jid} is no account's address")));
+        jids.iter().map(account).collect::<Result<_, _>>()
+    };
+    ArchivePreferences::new(asked.otherwise(), accounts(asked.always())?, accounts(asked.never())?)
+        .map_err(|error| bad(error.to_string()))
 }
 
 /// `<result/>` around one message, in the addresses that the client knows.
@@ -70,11 +111,12 @@ fn result(item: &Item, query: &Query, owner: &Owner, addressing: &dyn Addressing
 
 /// An address in a message of the archive: the owner's own stays, a peer's is the one that the client writes to.
 fn seen(jid: &Jid, owner: &Owner, addressing: &dyn Addressing) -> String {
-    let bare = jid.to_bare();
-    if bare == *owner.jid() {
-        return jid.to_string();
-    }
-    let peer = addressing.peer(&bare);
+    if jid.to_bare() == *owner.jid() { jid.to_string() } else { peer(jid, addressing) }
+}
+
+/// The address that a client writes to.
+fn peer(jid: &Jid, addressing: &dyn Addressing) -> String {
+    let peer = addressing.peer(&jid.to_bare());
     jid.resource().map_or_else(|| peer.clone(), |resource| format!("{peer}/{resource}"))
 }
 

@@ -2,17 +2,19 @@
 
 use jid::Jid;
 
+use super::node;
 use super::request::Request;
 use super::service::{Answer, Event};
 use crate::directory::{BundleItem, Directory, DirectoryError};
 use crate::model::{DeviceId, Owner, Protocol, PublishedBundle, Requester};
 use crate::stanza::error::{Condition, PubsubCondition, StanzaError};
+use crate::stanza::pubsub::configuration::{self, Submitted};
 use crate::stanza::pubsub::{self, Item, Node};
 use crate::stanza::tree::Element;
 use crate::stanza::{bundle, device_list};
 
 /// The id of the one item of a device list (XEP-0384 §5.3.1).
-const CURRENT: &str = "current";
+pub(super) const CURRENT: &str = "current";
 
 /// Longest bundle taken, in bytes: it is kept as published. The largest that clients send, with 250 prekeys, has 30 KB.
 const MAX_BUNDLE: usize = 64 * 1024;
@@ -42,6 +44,13 @@ pub(super) async fn answer(
             directory.unsubscribe(&owner, protocol, &jid).await.map_err(stanza_error)?;
             Ok(Answer::result(pubsub::subscription_result(node, jid.as_str(), false)))
         }
+        pubsub::Request::Subscriptions { node } => node::subscriptions(directory, &owner, &requester, node).await,
+        pubsub::Request::Affiliations { node } => node::affiliations(directory, &owner, &requester, node).await,
+        pubsub::Request::Configuration { node } => node::configuration(directory, &owner, &requester, node).await,
+        pubsub::Request::Configure { node, form: Submitted::Holds | Submitted::Cancelled } => {
+            node::configure(directory, &owner, &requester, node).await
+        }
+        pubsub::Request::DefaultConfiguration => Ok(Answer::result(configuration::default_result())),
     }
 }
 
@@ -151,7 +160,10 @@ async fn retract(
     ids: &[String],
 ) -> Result<Answer, StanzaError> {
     let devices: Vec<DeviceId> = match node {
-        Node::DeviceList(_) => return delete(directory, owner, requester, node).await,
+        Node::DeviceList(protocol) => {
+            let told = directory.delete_device_list(owner, requester, protocol).await.map_err(stanza_error)?;
+            return Ok(Answer { events: events(told, &pubsub::retract_event(node, CURRENT)), ..Answer::default() });
+        }
         Node::LegacyBundle(device) => vec![device],
         Node::Bundles => ids.iter().filter_map(|id| DeviceId::parse(id).ok()).collect(),
     };
@@ -206,7 +218,7 @@ fn subscription(node: Node, jid: &str, requester: &Requester) -> Result<(Protoco
     Ok((protocol, jid.ok_or_else(|| error().with_pubsub(PubsubCondition::InvalidJid))?))
 }
 
-fn events(told: Vec<Jid>, payload: &str) -> Vec<Event> {
+pub(super) fn events(told: Vec<Jid>, payload: &str) -> Vec<Event> {
     told.into_iter().map(|to| Event { to, payload: payload.to_owned() }).collect()
 }
 
@@ -219,6 +231,7 @@ pub(super) fn stanza_error(error: DirectoryError) -> StanzaError {
     let condition = match &error {
         DirectoryError::NotTheOwner => Condition::Forbidden,
         DirectoryError::NotFound(_) | DirectoryError::NotOnChain => Condition::ItemNotFound,
+        DirectoryError::Limited(_) => Condition::ResourceConstraint,
         DirectoryError::Signature(_) => return invalid_payload(&error),
         DirectoryError::TooManyDevices(_) | DirectoryError::TooManySubscribers | DirectoryError::TooManySessions => {
             Condition::PolicyViolation

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::alias::{AliasDoor, MessageDoor};
+use super::plugin::{CopyDoor, PluginDoor, Said};
 use crate::link::{LONGEST_STANZA, Outbox, RawStanza, SendError};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
@@ -24,33 +25,42 @@ const LANE_LENGTH: usize = 64;
 /// Bytes of requests waiting in one lane.
 const LANE_BYTES: u32 = 1024 * 1024;
 
+/// All doors.
+pub struct Doors {
+    /// For what clients ask.
+    pub requests: AliasDoor,
+    /// For what clients write.
+    pub messages: MessageDoor,
+    /// For what servers ask for their clients.
+    pub plugin: PluginDoor,
+    /// For what servers have seen written.
+    pub copies: CopyDoor,
+}
+
 /// Runs until the link gives no more; returns when everything taken in has been answered.
-pub async fn run(
-    mut inbound: mpsc::Receiver<RawStanza>,
-    outbox: Outbox,
-    requests: Arc<AliasDoor>,
-    messages: MessageDoor,
-) {
+pub async fn run(mut inbound: mpsc::Receiver<RawStanza>, outbox: Outbox, doors: Doors) {
+    let doors = Arc::new(doors);
     let mut running = JoinSet::new();
     let lanes: Vec<Lane> = (0..LANES)
         .map(|_| {
             let (lane, waiting) = Lane::new();
-            running.spawn(answer(waiting, outbox.clone(), requests.clone()));
+            running.spawn(answer(waiting, outbox.clone(), doors.clone()));
             lane
         })
         .collect();
     // Not the same in every process: nobody can choose an address for its lane.
     let hashes = RandomState::new();
     while let Some(stanza) = inbound.recv().await {
-        let replies = take(&stanza.bytes, &lanes, &hashes, &messages).await;
+        let replies = take(&stanza.bytes, &lanes, &hashes, &doors).await;
         send(&outbox, replies).await;
     }
     drop(lanes);
+    drop(doors);
     while running.join_next().await.is_some() {}
 }
 
 /// Brings one stanza to its door. What is given back is to be sent at once.
-async fn take(bytes: &Bytes, lanes: &[Lane], hashes: &RandomState, messages: &MessageDoor) -> Option<String> {
+async fn take(bytes: &Bytes, lanes: &[Lane], hashes: &RandomState, doors: &Doors) -> Option<String> {
     let incoming = match Incoming::parse(bytes) {
         Ok(incoming) => incoming,
         Err(error) => {
@@ -59,12 +69,20 @@ async fn take(bytes: &Bytes, lanes: &[Lane], hashes: &RandomState, messages: &Me
         }
     };
     match incoming.kind {
-        Kind::Message(_) => match messages.accept(&incoming).await {
+        Kind::Message(_) => match doors.messages.accept(&incoming).await {
             Ok(reply) => reply,
             Err(error) => Some(incoming.error(&error)),
         },
         Kind::IqGet | Kind::IqSet => {
-            let hash = hashes.hash_one(incoming.from.to_bare());
+            let account = match doors.plugin.recognise(&incoming) {
+                None => incoming.from.to_bare(),
+                Some(Ok(Said::Request(account))) => account,
+                Some(Ok(Said::Copies)) => {
+                    return doors.copies.accept(&incoming).await.unwrap_or_else(|error| Some(incoming.error(&error)));
+                }
+                Some(Err(error)) => return Some(incoming.error(&error)),
+            };
+            let hash = hashes.hash_one(account);
             let lane = usize::try_from(hash.checked_rem(LANES as u64).unwrap_or_default()).unwrap_or_default();
             match lanes.get(lane).map(|lane| lane.put(bytes.clone())) {
                 Some(true) => None,
@@ -116,10 +134,13 @@ impl Lane {
 }
 
 /// Answers the requests of a lane one after the other.
-async fn answer(mut waiting: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>, outbox: Outbox, requests: Arc<AliasDoor>) {
+async fn answer(mut waiting: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>, outbox: Outbox, doors: Arc<Doors>) {
     while let Some((bytes, _room)) = waiting.recv().await {
         let Ok(incoming) = Incoming::parse(&bytes) else { continue };
-        let mut replies = requests.answer(&incoming).await;
+        let mut replies = match doors.plugin.recognise(&incoming) {
+            Some(_) => doors.plugin.answer(&incoming).await,
+            None => doors.requests.answer(&incoming).await,
+        };
         if replies.iter().any(|reply| reply.len() > LONGEST_STANZA) {
             let text = "the answer would be too long for one stanza; ask for less at once";
             replies = vec![incoming.error(&StanzaError::new(Condition::NotAcceptable, text))];

@@ -1,17 +1,7 @@
 //! What every door makes of what it is asked.
 
+pub use crate::model::Relation;
 use crate::model::{Owner, Requester};
-
-/// How the requester stands to the owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
-    /// A session of the owner.
-    Owner,
-    /// A contact, where the door knows.
-    Contact,
-    /// Anybody else, or not known.
-    Other,
-}
 
 /// A request, whichever door it came through.
 #[derive(Debug)]

@@ -7,16 +7,16 @@ use std::time::Duration;
 use jid::{BareJid, Jid};
 
 use super::request::Request;
-use super::{archive, directory, history};
+use super::{archive, directory, extension as extension_door, history, node};
 use crate::archive::query::Archive;
 use crate::directory::Directory;
-use crate::model::{DeviceList, Owner, Protocol, Requester};
+use crate::model::Owner;
 use crate::stanza::disco::{self, Subject};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::namespace::{DISCO_INFO, DISCO_ITEMS, MAM, MULTIEND, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::Element;
-use crate::stanza::{history as history_stanza, mam};
+use crate::stanza::{extension, history as history_stanza, mam, read};
 use crate::store::StoreError;
 
 /// What can be asked of an owner's directory or archive.
@@ -26,12 +26,16 @@ pub enum Payload<'e, 'a> {
     Pubsub(pubsub::Request<'e, 'a>),
     /// The archive.
     Archive(mam::Request),
+    /// How far the requester's device has read the archive.
+    Read(read::Read),
     /// The history of the owner's devices.
     History(history_stanza::Request),
-    /// What is offered here.
-    DiscoInfo,
-    /// Which nodes there are.
-    DiscoItems,
+    /// Our own extension, about directories.
+    Extension(extension::Request),
+    /// What is offered here, or what a node is.
+    DiscoInfo(Option<Node>),
+    /// Which nodes there are, or which items a node has.
+    DiscoItems(Option<Node>),
 }
 
 impl<'e, 'a> Payload<'e, 'a> {
@@ -43,14 +47,23 @@ impl<'e, 'a> Payload<'e, 'a> {
                 let request = if is_set { mam::Request::from_set(payload) } else { mam::Request::from_get(payload) };
                 request.map(Self::Archive).map_err(archive::request_error)
             }
+            ("read", MULTIEND) if is_set => read::Read::parse(payload).map(Self::Read).map_err(archive::request_error),
             ("history", MULTIEND) if !is_set => {
                 history_stanza::Request::parse(payload).map(Self::History).map_err(history::request_error)
             }
-            ("query", DISCO_INFO) if !is_set => Ok(Self::DiscoInfo),
-            ("query", DISCO_ITEMS) if !is_set => Ok(Self::DiscoItems),
+            (_, MULTIEND) => extension::Request::parse(payload, is_set).map(Self::Extension),
+            ("query", DISCO_INFO) if !is_set => disco_node(payload).map(Self::DiscoInfo),
+            ("query", DISCO_ITEMS) if !is_set => disco_node(payload).map(Self::DiscoItems),
             _ => Err(StanzaError::new(Condition::ServiceUnavailable, "this is not offered here")),
         }
     }
+}
+
+/// The node that discovery asks about, if it asks about one.
+fn disco_node(query: &Element<'_>) -> Result<Option<Node>, StanzaError> {
+    let Some(name) = query.attribute("node").filter(|name| !name.is_empty()) else { return Ok(None) };
+    let node = Node::parse(name);
+    node.map(Some).ok_or_else(|| StanzaError::new(Condition::ItemNotFound, "only OMEMO's nodes are kept here"))
 }
 
 /// How the addresses of a door's users look to them.
@@ -131,34 +144,25 @@ impl Service {
                 }
                 archive::answer(&self.archive, Request { requester, owner, relation, payload }, addressing).await
             }
+            Payload::Read(read) => {
+                archive::read(&self.archive, Request { requester, owner, relation, payload: read }).await
+            }
             Payload::History(payload) => {
                 history::answer(&self.directory, Request { requester, owner, relation, payload }).await
             }
-            Payload::DiscoInfo => Ok(Answer::result(disco::info(Subject::Account))),
-            Payload::DiscoItems => self.nodes(&owner, &requester, addressing).await,
+            Payload::Extension(payload) => {
+                let request = Request { requester, owner, relation, payload };
+                extension_door::answer(&self.directory, request, addressing).await
+            }
+            Payload::DiscoInfo(None) => Ok(Answer::result(disco::info(Subject::Account))),
+            Payload::DiscoInfo(Some(node)) => {
+                node::info(&self.directory, &owner, node, &addressing.owner(&owner)).await
+            }
+            Payload::DiscoItems(None) => node::nodes(&self.directory, &owner, &addressing.owner(&owner)).await,
+            Payload::DiscoItems(Some(node)) => {
+                node::items(&self.directory, &owner, node, &addressing.owner(&owner)).await
+            }
         }
-    }
-
-    async fn nodes(
-        &self,
-        owner: &Owner,
-        requester: &Requester,
-        addressing: &dyn Addressing,
-    ) -> Result<Answer, StanzaError> {
-        let mut nodes = Vec::new();
-        for protocol in Protocol::ALL {
-            let Ok(list) = self.directory.device_list(owner, requester, protocol).await else { continue };
-            nodes.push(Node::DeviceList(protocol));
-            nodes.extend(bundle_nodes(&list, protocol));
-        }
-        Ok(Answer::result(disco::items(&addressing.owner(owner), &nodes)))
-    }
-}
-
-fn bundle_nodes(list: &DeviceList, protocol: Protocol) -> Vec<Node> {
-    match protocol {
-        Protocol::Omemo2 => vec![Node::Bundles],
-        Protocol::Legacy => list.ids().map(Node::LegacyBundle).collect(),
     }
 }
 
@@ -190,7 +194,7 @@ mod tests {
     use crate::directory::{DirectoryMetrics, Settings};
     use crate::door::alias::Aliases;
     use crate::door::request::Relation;
-    use crate::model::SystemClock;
+    use crate::model::{Requester, SystemClock};
     use crate::store;
 
     struct Counted(Arc<AtomicUsize>);
@@ -209,7 +213,8 @@ mod tests {
         store::migrate(&url).await.unwrap();
         let store = store::open(&url, 1).await.unwrap();
         let registry = Registry::new();
-        let settings = Settings { max_devices: 1, repeat_window: Duration::ZERO, max_subscriptions: 1 };
+        let settings =
+            Settings { max_devices: 1, claims: store::ClaimRules::default(), domains: [].into(), max_subscriptions: 1 };
         let metrics = DirectoryMetrics::register(&registry).unwrap();
         let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
         let metrics = ArchiveMetrics::register(&registry).unwrap();

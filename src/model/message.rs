@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 
-use super::{Owner, Timestamp};
+use super::{KeyExchange, Owner, Timestamp};
 
 /// What a copy is; retention and store policy go by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +110,32 @@ pub struct Copy {
     pub expires_at: Option<Timestamp>,
 }
 
+/// What a message is called by its author: a keyed hash of author, recipient and the stanza's id
+/// ([`crate::archive::ArchiveIds::origin`]). By it a retraction finds what it retracts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin(i64);
+
+impl Origin {
+    /// Takes the first 64 bits of a hash.
+    pub fn new(hash: i64) -> Self {
+        Self(hash)
+    }
+
+    /// The hash, as the database keeps it.
+    pub fn to_sql(self) -> i64 {
+        self.0
+    }
+}
+
+/// That a message takes back an earlier one by the same author to the same recipient (XEP-0424).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Retraction {
+    /// What it takes back.
+    pub origin: Origin,
+    /// What stands in its place: the body bytes of a tombstone.
+    pub tombstone: Bytes,
+}
+
 /// A message to be archived: one body and the copies that share it (two when both sides are ours).
 #[derive(Clone, PartialEq, Eq)]
 pub struct ArchivedMessage {
@@ -119,8 +145,14 @@ pub struct ArchivedMessage {
     pub at: Timestamp,
     /// The stanza's bytes without its `from` and `to`: see [`crate::stanza::message`].
     pub body: Bytes,
-    /// One or two copies.
+    /// What its author calls it; `None` for what cannot be retracted.
+    pub origin: Option<Origin>,
+    /// What it takes back.
+    pub retracts: Option<Retraction>,
+    /// One or two copies; none if only its key exchanges are to be learned.
     pub copies: Vec<Copy>,
+    /// The prekeys that its headers use up, recorded in the same transaction.
+    pub key_exchanges: Vec<KeyExchange>,
 }
 
 impl fmt::Debug for ArchivedMessage {

@@ -6,14 +6,24 @@
 
 mod address;
 mod bundle;
+mod claimant;
 mod device;
 mod history;
+mod key_exchange;
 mod message;
+mod preferences;
+mod relation;
 mod timestamp;
+mod view;
 
 pub use address::{AddressError, Owner, Requester, SessionJid};
 pub use bundle::{Bundle, BundleShapeError, Prekey, PublishedBundle, SignedPrekey};
+pub use claimant::Claimant;
 pub use device::{Device, DeviceId, DeviceList, IdError, PrekeyId, Protocol};
 pub use history::{Hash, HistoryChange, HistoryEntry, HistoryHead};
-pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, StoredCopy};
+pub use key_exchange::KeyExchange;
+pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, Origin, Retraction, StoredCopy};
+pub use preferences::{ArchiveDefault, ArchivePreferences, MAX_PREFERENCE_JIDS, PreferencesError};
+pub use relation::Relation;
 pub use timestamp::{Clock, SystemClock, Timestamp};
+pub use view::{ProtocolDevice, Unreadable};

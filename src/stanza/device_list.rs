@@ -43,22 +43,28 @@ pub fn parse(payload: &Element<'_>, protocol: Protocol) -> Result<DeviceList, De
     let mut devices = Vec::new();
     for element in payload.children_named("device", namespace) {
         let id = DeviceId::parse(element.attribute("id").unwrap_or_default())?;
-        let (label, label_signature) = match protocol {
-            Protocol::Legacy => (None, None),
-            Protocol::Omemo2 => (element.attribute("label"), element.attribute("labelsig")),
-        };
-        if label.is_some_and(|label| label.chars().count() > MAX_LABEL)
-            || label_signature.is_some_and(|signature| signature.len() > MAX_LABEL_SIGNATURE)
-        {
-            return Err(DeviceListError::Label(id));
-        }
-        devices.push(Device {
-            id,
-            label: label.map(str::to_owned),
-            label_signature: label_signature.map(str::to_owned),
-        });
+        let (label, label_signature) = labels(element, id, protocol)?;
+        devices.push(Device { id, label, label_signature });
     }
     DeviceList::new(devices).map_err(DeviceListError::Duplicate)
+}
+
+/// The label of a device and the signature over it, from the attributes that XEP-0384 gives them. The legacy protocol has none.
+pub fn labels(
+    element: &Element<'_>,
+    id: DeviceId,
+    protocol: Protocol,
+) -> Result<(Option<String>, Option<String>), DeviceListError> {
+    let (label, signature) = match protocol {
+        Protocol::Legacy => (None, None),
+        Protocol::Omemo2 => (element.attribute("label"), element.attribute("labelsig")),
+    };
+    if label.is_some_and(|label| label.chars().count() > MAX_LABEL)
+        || signature.is_some_and(|signature| signature.len() > MAX_LABEL_SIGNATURE)
+    {
+        return Err(DeviceListError::Label(id));
+    }
+    Ok((label.map(str::to_owned), signature.map(str::to_owned)))
 }
 
 /// Writes a device list as the payload of a pubsub item.

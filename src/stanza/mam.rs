@@ -13,10 +13,12 @@
 //! with the addresses of the first, holding `<expired xmlns='urn:multiend:0'/>` (XEP-0313 §3.2, "an appropriate
 //! placeholder"). Clients that know only the standards see a message without content.
 
+mod preferences;
 mod reply;
 mod request;
 
-pub use reply::{Ends, Fin, expired_placeholder, form, metadata, push_result};
+pub use preferences::{push_preferences, read_preferences};
+pub use reply::{Ends, Fin, expired_placeholder, form, mark_unstable, metadata, push_result};
 pub use request::{Query, Request, RequestError};
 
 use super::namespace;
@@ -37,6 +39,10 @@ mod field {
     pub const AFTER_ID: &str = "after-id";
     pub const IDS: &str = "ids";
     pub const INCLUDE_GROUPCHAT: &str = "include-groupchat";
+    /// Ours (docs/protocol.md, "Views"), in the notation of XEP-0068.
+    pub const DEVICE: &str = "{urn:multiend:0}device";
+    /// Ours.
+    pub const VIEW: &str = "{urn:multiend:0}view";
 }
 
 #[cfg(test)]

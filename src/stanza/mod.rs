@@ -4,13 +4,16 @@
 //! here knows who may do what: that is for the doors and the rules behind them.
 
 pub mod bundle;
+pub mod copies;
 pub mod cut;
 pub mod data_form;
 pub mod delay;
+pub mod delegation;
 pub mod device_list;
 pub mod disco;
 pub mod ephemeral;
 pub mod error;
+pub mod extension;
 pub mod forwarded;
 pub mod hints;
 pub mod history;
@@ -22,6 +25,8 @@ pub mod message;
 pub mod namespace;
 pub mod omemo;
 pub mod pubsub;
+pub mod read;
+pub mod retraction;
 pub mod rsm;
 pub mod stanza_id;
 pub mod tree;

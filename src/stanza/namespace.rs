@@ -12,6 +12,10 @@ pub const PUBSUB_OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 pub const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 /// The form of publish-options.
 pub const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
+/// The form of a node's configuration.
+pub const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
+/// The form of what is said about a node.
+pub const NODE_META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
 /// Data forms (XEP-0004).
 pub const DATA_FORM: &str = "jabber:x:data";
 /// Service discovery (XEP-0030).
@@ -28,3 +32,7 @@ pub const MAM: &str = "urn:xmpp:mam:2";
 pub const STANZA_ID: &str = "urn:xmpp:sid:0";
 /// Our own extension (docs/protocol.md).
 pub const MULTIEND: &str = "urn:multiend:0";
+/// What the server plugins and we say to each other (docs/plugin-protocol.md).
+pub const PLUGIN: &str = "urn:multiend:plugin:0";
+/// Namespace delegation (XEP-0355), whose wrapper the plugins use.
+pub const DELEGATION: &str = "urn:xmpp:delegation:2";

@@ -13,6 +13,8 @@ pub enum Appended {
     Stored(i64),
     /// The archive has a copy with this id already; nothing was stored again.
     Duplicate,
+    /// The owner's preferences say that it is not archived ([`super::PreferencesStore`]).
+    Unwanted,
 }
 
 /// Which copies a query is about. All conditions hold together.
@@ -107,8 +109,9 @@ pub trait ArchiveStore: Send + Sync {
     /// Stores a batch in one transaction. Within each archive the sequence follows the order of the batch, and is assigned
     /// in commit order (invariant 2): who reads up to a sequence never finds a smaller one appear later. The time of a copy
     /// is raised to that of the one before it in the same archive, so that time never decreases with the sequence. A copy
-    /// whose (owner, archive id) is there already, or stands twice in the batch, is a duplicate. One result per copy, in
-    /// order. Owners are registered.
+    /// whose (owner, archive id) is there already, or stands twice in the batch, is a duplicate. One that its owner's
+    /// preferences exclude is not stored. What a new message retracts becomes its tombstone, in every archive that has it.
+    /// One result per copy, in order. Owners are registered.
     async fn append(&self, batch: &[ArchivedMessage]) -> Result<Vec<Vec<Appended>>, StoreError>;
 
     /// Reads a page. What has expired by `now` is a placeholder, until a purge trims it from the oldest end; then its id is

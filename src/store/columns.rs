@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use jid::{BareJid, Jid};
 
-use super::{NodeKind, Notice, NoticeKind, StoreError};
+use super::{NodeKind, Notice, NoticeKind, PrekeyState, StoreError};
 use crate::model::{
-    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, Owner, Prekey, PrekeyId, Protocol, SignedPrekey,
-    StoredCopy, Timestamp,
+    ArchiveId, Class, Device, DeviceId, DeviceList, Direction, Owner, Prekey, PrekeyId, Protocol, SessionJid,
+    SignedPrekey, StoredCopy, Timestamp,
 };
 
 /// A device's id.
@@ -19,10 +19,40 @@ pub(super) fn devices(ids: Vec<i32>) -> Result<Vec<DeviceId>, StoreError> {
     ids.into_iter().map(device).collect()
 }
 
+/// A prekey's id.
+pub(super) fn prekey_id(id: i32) -> Result<PrekeyId, StoreError> {
+    PrekeyId::from_sql(id).map_err(|_| StoreError::Corrupt("prekey id"))
+}
+
 /// A one-time prekey.
 pub(super) fn prekey(id: i32, key: Vec<u8>) -> Result<Prekey, StoreError> {
-    let id = PrekeyId::from_sql(id).map_err(|_| StoreError::Corrupt("prekey id"))?;
-    Ok(Prekey { id, key })
+    Ok(Prekey { id: prekey_id(id)?, key })
+}
+
+/// What became of prekeys: ids, each with 0 (unissued), 1 (issued) or 2 (consumed). Of one id that several keys have had, the
+/// first counts: the one in force, or the one issued last.
+pub(super) fn prekey_states(rows: Vec<(i32, i32)>) -> Result<Vec<(PrekeyId, PrekeyState)>, StoreError> {
+    let mut known = std::collections::BTreeSet::new();
+    let mut states = Vec::with_capacity(rows.len());
+    for (id, state) in rows {
+        let id = PrekeyId::from_sql(id).map_err(|_| StoreError::Corrupt("prekey id"))?;
+        let state = match state {
+            0 => PrekeyState::Unissued,
+            1 => PrekeyState::Issued,
+            2 => PrekeyState::Consumed,
+            _ => return Err(StoreError::Corrupt("state of a prekey")),
+        };
+        if known.insert(id) {
+            states.push((id, state));
+        }
+    }
+    Ok(states)
+}
+
+/// A session of an owner, by its resource.
+pub(super) fn session(owner: &Owner, resource: &str) -> Result<SessionJid, StoreError> {
+    let jid = owner.jid().with_resource_str(resource).map_err(|_| StoreError::Corrupt("resource"))?;
+    Ok(SessionJid::new(jid))
 }
 
 /// A JID in a column of subscribers.

@@ -1,15 +1,11 @@
 //! What the directory asks of a database (DESIGN: "Directory: what must always hold").
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use jid::Jid;
 
 use super::StoreError;
-use crate::model::{
-    DeviceId, DeviceList, Owner, Prekey, Protocol, PublishedBundle, Requester, SessionJid, SignedPrekey, Timestamp,
-};
+use crate::model::{DeviceId, DeviceList, Owner, Protocol, PublishedBundle, SessionJid, Timestamp};
 
 /// The two kinds of node that an owner has per protocol, for subscriptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,70 +43,6 @@ pub struct BundlePublished {
     pub identity_changed: bool,
     /// Unissued prekeys now in stock.
     pub unissued: u32,
-}
-
-/// Who wants a prekey of which device.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// Whose device.
-    pub owner: Owner,
-    /// In which protocol.
-    pub protocol: Protocol,
-    /// Which device.
-    pub device: DeviceId,
-    /// For whom: told apart by full JID.
-    pub requester: Requester,
-    /// Within this window the same requester gets the same prekey again, unless it was withdrawn or consumed.
-    pub repeat_window: Duration,
-    /// If set, no last resort: [`ClaimOutcome::NoPrekey`] instead.
-    pub strict: bool,
-}
-
-/// How a prekey came to be handed out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ClaimKind {
-    /// It had never been issued.
-    Fresh,
-    /// The same requester got the same one again within the window.
-    Repeat,
-    /// No unissued one was left: the least recently issued one again.
-    LastResort,
-}
-
-impl ClaimKind {
-    /// All, in a fixed order.
-    pub const ALL: [Self; 3] = [Self::Fresh, Self::Repeat, Self::LastResort];
-
-    /// The name used in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fresh => "fresh",
-            Self::Repeat => "repeat",
-            Self::LastResort => "last-resort",
-        }
-    }
-}
-
-/// The answer to a claim. Durable when it is returned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClaimOutcome {
-    /// Keys to start a session with.
-    Handed {
-        /// The device's identity key, in wire form.
-        identity_key: Vec<u8>,
-        /// Its signed prekey.
-        signed_prekey: SignedPrekey,
-        /// The one-time prekey.
-        prekey: Prekey,
-        /// The pubsub item id that the bundle was published under.
-        item_id: String,
-        /// How it came to be handed out.
-        kind: ClaimKind,
-    },
-    /// The device has no bundle.
-    NoBundle,
-    /// A bundle, but no prekey that may be given: all consumed or withdrawn, or a strict claim found none unissued.
-    NoPrekey,
 }
 
 /// How many prekeys a device has left.
@@ -194,14 +126,6 @@ pub trait DirectoryStore: Send + Sync {
         devices: Option<&[DeviceId]>,
         limit: u32,
     ) -> Result<Vec<(DeviceId, String, Bytes)>, StoreError>;
-
-    /// Hands out one prekey (invariants 1 to 4), durably before it returns. The repeat window runs from the hand-out and is
-    /// not prolonged by repeats. A strict claim does not repeat a last resort either.
-    async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<ClaimOutcome, StoreError>;
-
-    /// Deletes at most `limit` of what is remembered for the repeat window of claims made before `before`: how many. Tombstones
-    /// stay. To be called now and then with a moment further back than any window.
-    async fn forget_claims(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;
 
     /// A device's stock; zero for a device without a bundle.
     async fn stock(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<Stock, StoreError>;

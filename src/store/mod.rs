@@ -1,5 +1,5 @@
-//! Durable state: two traits, each implemented on PostgreSQL and on SQLite, held to one contract test suite
-//! (`tests/contract.rs`).
+//! Durable state: one trait for each group of operations, each implemented on PostgreSQL and on SQLite, held to one contract
+//! test suite (`tests/contract.rs`).
 //!
 //! All SQL of the server lives below this module. Every operation that touches more than one row is one transaction;
 //! what an operation returns is durable when it returns. Nothing here knows XML.
@@ -7,7 +7,10 @@
 mod append_plan;
 mod archive;
 mod archive_id_secret;
+mod claims;
 mod columns;
+mod cursor;
+mod device;
 mod directory;
 mod epoch;
 mod error;
@@ -18,6 +21,7 @@ mod metrics;
 mod notice;
 mod paging;
 pub mod postgres;
+mod preferences;
 mod schema;
 pub mod sqlite;
 mod transaction;
@@ -25,17 +29,29 @@ mod transaction;
 use std::sync::Arc;
 
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
-pub use directory::{
-    BundlePublished, Claim, ClaimKind, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock,
-};
+pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
+pub use cursor::{Cursor, CursorStore};
+pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
+pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
 pub use epoch::{Deployment, EpochStore, Voided};
 pub use error::StoreError;
 pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
+pub use preferences::PreferencesStore;
 
 /// A database with everything in it.
-pub trait Store: DirectoryStore + ArchiveStore + NoticeStore + HistoryStore + EpochStore {
+pub trait Store:
+    DirectoryStore
+    + ClaimStore
+    + DeviceStore
+    + EpochStore
+    + HistoryStore
+    + NoticeStore
+    + ArchiveStore
+    + PreferencesStore
+    + CursorStore
+{
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use multiend::model::Protocol;
+use multiend::model::{Claimant, Protocol};
 use multiend::store::{Claim, ClaimOutcome};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -12,7 +12,7 @@ use crate::support::process::poll_async;
 
 use super::database::Database;
 use super::words::{
-    DAY, Got, OMEMO2, alice, at, bundle, claim, claim_by, device, got, key, owner, plain_bundle, publish,
+    DAY, Got, OMEMO2, RULES, alice, at, bundle, claim, claim_by, device, got, key, owner, plain_bundle, publish,
 };
 
 pub async fn each_prekey_goes_to_one_requester_oldest_first(database: Database) {
@@ -25,7 +25,7 @@ pub async fn each_prekey_goes_to_one_requester_oldest_first(database: Database) 
     }
     let published = plain_bundle(1, [5, 20, 30, 10, 40]);
     let ClaimOutcome::Handed { identity_key, signed_prekey, prekey, item_id, .. } =
-        store.claim(&claim_by("a"), at(2)).await.unwrap()
+        store.claim(&claim_by("a"), &RULES, at(2)).await.unwrap()
     else {
         panic!("nothing handed out");
     };
@@ -49,8 +49,8 @@ pub async fn a_requester_gets_the_same_prekey_until_the_window_passes(database: 
     assert_eq!(claim(&store, "bob", at(day + 1)).await, Got::Repeat(3));
     // Another session of the same account is another requester.
     let laptop = multiend::model::Requester::parse("bob@example.net/laptop").unwrap();
-    let other = Claim { requester: laptop, ..claim_by("bob") };
-    assert_eq!(got(&store.claim(&other, at(day + 1)).await.unwrap()), Got::Fresh(4));
+    let other = Claim { claimant: Claimant::Address(laptop), ..claim_by("bob") };
+    assert_eq!(got(&store.claim(&other, &RULES, at(day + 1)).await.unwrap()), Got::Fresh(4));
 }
 
 pub async fn a_repeat_ends_when_the_prekey_is_withdrawn(database: Database) {
@@ -105,7 +105,7 @@ pub async fn a_new_key_under_an_old_id_is_a_new_prekey(database: Database) {
     // A key that moves to another id is still the same prekey, handed out with the id that it has now.
     publish(&store, &bundle(1, &[(2, 1003), (1, 1002)])).await;
     publish(&store, &bundle(1, &[(3, 1003), (1, 1002)])).await;
-    let ClaimOutcome::Handed { prekey, .. } = store.claim(&claim_by("c"), at(0)).await.unwrap() else {
+    let ClaimOutcome::Handed { prekey, .. } = store.claim(&claim_by("c"), &RULES, at(0)).await.unwrap() else {
         panic!("nothing handed out");
     };
     assert_eq!((prekey.id.get(), prekey.key), (3, key(1003)));
@@ -145,7 +145,7 @@ pub async fn a_strict_claim_gets_no_last_resort(database: Database) {
     publish(&store, &plain_bundle(1, [1])).await;
     let strict = async |name: &str, second| {
         let claim = Claim { strict: true, ..claim_by(name) };
-        got(&store.claim(&claim, at(second)).await.unwrap())
+        got(&store.claim(&claim, &RULES, at(second)).await.unwrap())
     };
     assert_eq!(strict("a", 0).await, Got::Fresh(1));
     assert_eq!(strict("a", 1).await, Got::Repeat(1));
@@ -182,7 +182,7 @@ pub async fn there_is_nothing_to_claim_without_a_bundle(database: Database) {
         Claim { protocol: Protocol::Legacy, ..claim_by("a") },
         Claim { owner: owner("nobody"), ..claim_by("a") },
     ] {
-        assert_eq!(got(&store.claim(&other, at(0)).await.unwrap()), Got::NoBundle);
+        assert_eq!(got(&store.claim(&other, &RULES, at(0)).await.unwrap()), Got::NoBundle);
     }
     // What failed leaves nothing behind: the first real claim is fresh.
     assert_eq!(claim(&store, "a", at(0)).await, Got::Fresh(1));
@@ -259,7 +259,7 @@ pub async fn claims_and_publishes_at_once_stay_consistent(database: Database) {
         claims.spawn(async move {
             for number in 0..25 {
                 let name = format!("w{worker}r{number}");
-                match store.claim(&claim_by(&name), at(1)).await.unwrap() {
+                match store.claim(&claim_by(&name), &RULES, at(1)).await.unwrap() {
                     ClaimOutcome::Handed { identity_key, prekey, signed_prekey, .. } => {
                         let number = u32::from_be_bytes(prekey.key[..4].try_into().unwrap());
                         assert_eq!(number / 1000, u32::from(identity_key[0]));

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use multiend::store::{Claim, ListPublished};
+use multiend::store::{Claim, ClaimRules, ListPublished};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use super::database::Database;
-use super::words::{Got, OMEMO2, at, claim_by, device, got, list, owner, plain_bundle, session};
+use super::words::{Got, OMEMO2, RULES, at, claim_by, device, got, list, owner, plain_bundle, session};
 
 const WINDOW: i64 = 20;
 
@@ -89,6 +89,7 @@ pub async fn claims_and_publishes_behave_as_the_model(database: Database) {
         // A fresh owner for each case, so that all run on one database.
         case.set(case.get() + 1);
         let owner = owner(&format!("c{}", case.get()));
+        let rules = ClaimRules { repeat_window: std::time::Duration::from_secs(WINDOW as u64), ..RULES };
         let mut model = Model::default();
         block_in_place(|| {
             Handle::current().block_on(async {
@@ -107,13 +108,8 @@ pub async fn claims_and_publishes_behave_as_the_model(database: Database) {
                             model.stock.clear();
                         }
                         Step::Claim { requester, strict } => {
-                            let claim = Claim {
-                                owner: owner.clone(),
-                                strict,
-                                repeat_window: std::time::Duration::from_secs(WINDOW as u64),
-                                ..claim_by(&format!("r{requester}"))
-                            };
-                            let answer = got(&store.claim(&claim, at(model.now)).await.unwrap());
+                            let claim = Claim { owner: owner.clone(), strict, ..claim_by(&format!("r{requester}")) };
+                            let answer = got(&store.claim(&claim, &rules, at(model.now)).await.unwrap());
                             assert_eq!(answer, model.claim(requester, strict));
                         }
                         Step::Wait(seconds) => model.now += seconds,

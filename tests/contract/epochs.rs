@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use super::database::Database;
 use super::words::{
-    DAY, Got, OMEMO2, alice, at, claim, claim_by, device, got, list, owner, plain_bundle, publish, session,
+    DAY, Got, OMEMO2, RULES, alice, at, claim, claim_by, device, got, list, owner, plain_bundle, publish, session,
 };
 
 async fn strict(store: &SharedStore, name: &str) -> Got {
-    got(&store.claim(&Claim { strict: true, ..claim_by(name) }, at(9)).await.unwrap())
+    got(&store.claim(&Claim { strict: true, ..claim_by(name) }, &RULES, at(9)).await.unwrap())
 }
 
 pub async fn what_was_in_stock_before_a_restore_is_void(database: Database) {
@@ -131,8 +131,8 @@ pub async fn a_doubted_database_hands_out_nothing_until_it_is_confirmed(database
     assert_eq!(claim(&stores[0], "bob", at(1)).await, Got::Fresh(1));
     stores[0].doubt().await.unwrap();
     for store in &stores {
-        assert!(matches!(store.claim(&claim_by("carol"), at(2)).await, Err(StoreError::Unconfirmed)));
-        assert!(matches!(store.claim(&claim_by("bob"), at(2)).await, Err(StoreError::Unconfirmed)));
+        assert!(matches!(store.claim(&claim_by("carol"), &RULES, at(2)).await, Err(StoreError::Unconfirmed)));
+        assert!(matches!(store.claim(&claim_by("bob"), &RULES, at(2)).await, Err(StoreError::Unconfirmed)));
     }
     // Everything else goes on.
     stores[1].publish_device_list(&alice(), OMEMO2, &session("x"), &list(&[1]), 9, at(2)).await.unwrap();

@@ -5,7 +5,7 @@ use multiend::store::ClaimOutcome;
 use tokio::task::JoinSet;
 
 use super::database::Database;
-use super::words::{Got, OMEMO2, alice, at, claim, claim_by, device, plain_bundle, publish, session};
+use super::words::{Got, OMEMO2, RULES, alice, at, claim, claim_by, device, plain_bundle, publish, session};
 
 /// The bundle of the n-th identity, with prekeys that no other has.
 fn of_identity(identity: u8) -> PublishedBundle {
@@ -28,7 +28,7 @@ pub async fn nobody_gets_keys_of_two_identities(database: Database) {
             for round in 0..12 {
                 // Some ask again and again, across the changes.
                 let name = if number < 3 { format!("n{number}") } else { format!("n{number}-{round}") };
-                let outcome = store.claim(&claim_by(&name), at(1)).await.unwrap();
+                let outcome = store.claim(&claim_by(&name), &RULES, at(1)).await.unwrap();
                 let ClaimOutcome::Handed { identity_key, signed_prekey, prekey, .. } = outcome else {
                     panic!("{outcome:?}")
                 };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use multiend::model::Timestamp;
+use multiend::model::{HistoryHead, Timestamp};
 use multiend::store::{Edge, Filter, Page, PageQuery, SharedStore};
 use sqlx::{Connection, PgConnection};
 
@@ -18,7 +18,7 @@ use super::words::{
 const ROUNDS: usize = 7;
 
 /// Alice has 100,000 copies of messages with four peers, one a second; 20,000 other accounts have bundles and archives too.
-const FILL: [&str; 7] = [
+const FILL: [&str; 8] = [
     "INSERT INTO account (jid, next_sequence, last_at, created_at)
      SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
      FROM generate_series(1, 20000) n",
@@ -35,12 +35,14 @@ const FILL: [&str; 7] = [
     "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at)
      SELECT id, 2, 1, decode(lpad(to_hex(n), 64, '0'), 'hex'), n, n, CASE WHEN n % 2 = 0 THEN 1 END, 1
      FROM account, generate_series(1, 6) n",
+    "INSERT INTO history (account, position, at, protocol, kind, device, content, hash)
+     SELECT id, n, 0, 2, 3, 1, decode('000000010000000161', 'hex'), decode(repeat('00', 32), 'hex') FROM account, generate_series(1, 3) n",
     "INSERT INTO prekey_claim (account, protocol, device, requester, key, identity_key, claimed_at)
      SELECT id, 2, 1, 'r' || n, 'x', 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
 ];
 
 /// The tables that grow with use.
-const TABLES: [&str; 6] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim"];
+const TABLES: [&str; 7] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim", "history"];
 
 async fn pages(store: &SharedStore) {
     let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };
@@ -84,6 +86,10 @@ async fn requests(store: &SharedStore, round: usize) {
     store.publish_device_list(&alice(), OMEMO2, &session("phone"), &list(&[1]), 9, at(0)).await.unwrap();
     store.device_list(&alice(), OMEMO2, Some(&session("x"))).await.unwrap();
     store.learn_session(&alice(), OMEMO2, &session("phone"), device(1), at(0)).await.unwrap();
+    store.history(&alice(), &HistoryHead::START, 2, at(0)).await.unwrap();
+    store.identity_keys(&alice(), OMEMO2, device(1), 5).await.unwrap();
+    store.deployment().await.unwrap();
+    store.void_older(5, at(0)).await.unwrap();
     store.forget_claims(at(-1_000_000), 10).await.unwrap();
     // The first few of the copies that expire at all.
     store.purge(Timestamp::from_micros(1_900_000_000_000_000 + 200), 10).await.unwrap();

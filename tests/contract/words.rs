@@ -5,13 +5,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use jid::Jid;
 use multiend::model::{
-    ArchiveId, ArchivedMessage, Bundle, Class, Copy, Device, DeviceId, DeviceList, Direction, Owner, Prekey, PrekeyId,
-    Protocol, PublishedBundle, Requester, SessionJid, SignedPrekey, Timestamp,
+    ArchiveId, ArchivedMessage, Bundle, Claimant, Class, Copy, Device, DeviceId, DeviceList, Direction, Owner, Prekey,
+    PrekeyId, Protocol, PublishedBundle, Requester, SessionJid, SignedPrekey, Timestamp,
 };
-use multiend::store::{Claim, ClaimKind, ClaimOutcome, SharedStore};
+use multiend::store::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, SharedStore};
 
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 pub const OMEMO2: Protocol = Protocol::Omemo2;
+
+/// Without limits, so that each test sets those that it is about.
+pub const RULES: ClaimRules = ClaimRules {
+    repeat_window: DAY,
+    per_device: u32::MAX,
+    per_requester: u32::MAX,
+    per_domain: u32::MAX,
+    reserve: 0,
+    reserve_per_hour: 0,
+    low_stock: 0,
+};
 
 /// So many seconds after some moment in 2026.
 pub fn at(seconds: i64) -> Timestamp {
@@ -76,8 +87,8 @@ pub fn claim_by(name: &str) -> Claim {
         owner: alice(),
         protocol: OMEMO2,
         device: device(1),
-        requester: requester(name),
-        repeat_window: DAY,
+        claimant: Claimant::Address(requester(name)),
+        foreign: true,
         strict: false,
     }
 }
@@ -90,6 +101,7 @@ pub enum Got {
     LastResort(u32),
     NoBundle,
     NoPrekey,
+    Limited(ClaimLimit),
 }
 
 pub fn got(outcome: &ClaimOutcome) -> Got {
@@ -104,12 +116,13 @@ pub fn got(outcome: &ClaimOutcome) -> Got {
         }
         ClaimOutcome::NoBundle => Got::NoBundle,
         ClaimOutcome::NoPrekey => Got::NoPrekey,
+        ClaimOutcome::Limited(limit) => Got::Limited(*limit),
     }
 }
 
 /// Claims from alice's device 1.
 pub async fn claim(store: &SharedStore, name: &str, now: Timestamp) -> Got {
-    got(&store.claim(&claim_by(name), now).await.unwrap())
+    got(&store.claim(&claim_by(name), &RULES, now).await.unwrap())
 }
 
 /// Publishes alice's device 1.
@@ -139,5 +152,13 @@ pub fn copy(archive_id: impl ToString, peer: &str) -> Copy {
 
 /// A message with one body for its copies.
 pub fn message(body: &str, sent: Timestamp, copies: Vec<Copy>) -> ArchivedMessage {
-    ArchivedMessage { class: Class::Content, at: sent, body: Bytes::from(body.to_owned()), copies }
+    ArchivedMessage {
+        class: Class::Content,
+        at: sent,
+        body: Bytes::from(body.to_owned()),
+        origin: None,
+        retracts: None,
+        copies,
+        key_exchanges: Vec::new(),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use multiend_client::{CaughtUp, Client, Door, Event, Received, SendOptions, Sent, Settings};
+use multiend_client::{CaughtUp, Client, Door, Event, Protocols, Received, SendOptions, Sent, Settings};
 use tempfile::TempDir;
 use xmpp_parsers::jid::BareJid;
 
@@ -41,7 +41,14 @@ impl World {
 
     /// A device that is online.
     pub async fn device(&self, user: &str, resource: &str) -> Device {
-        let mut device = Device { settings: self.settings(user, resource), client: None, told: Mutex::default() };
+        self.device_in(Protocols::default(), user, resource).await
+    }
+
+    /// A device that is online and writes in these protocols.
+    pub async fn device_in(&self, protocols: Protocols, user: &str, resource: &str) -> Device {
+        let mut settings = self.settings(user, resource);
+        settings.protocols = protocols;
+        let mut device = Device { settings, client: None, told: Mutex::default() };
         device.comes_back(self).await;
         device
     }
@@ -77,6 +84,11 @@ impl Device {
             self.settings.account.node().map(ToString::to_string).unwrap_or_default(),
             self.settings.resource
         )
+    }
+
+    /// From the next start on it writes in these protocols.
+    pub fn will_write_in(&mut self, protocols: Protocols) {
+        self.settings.protocols = protocols;
     }
 
     /// Connects (again).
@@ -158,6 +170,13 @@ impl Device {
             .filter(|event| matches!(event, Event::Undecryptable { .. } | Event::Failed { .. }))
             .collect();
         assert!(unreadable.is_empty(), "{}/{}: {unreadable:?}", self.jid(), self.settings.resource);
+    }
+
+    /// Whether its state says how far a user's history of devices has come.
+    pub fn knows_history_of(&self, user: &str) -> bool {
+        let state = std::fs::read_to_string(&self.settings.state_file).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap_or_default();
+        state["histories"][account(user).as_str()]["head"]["index"].as_u64().is_some_and(|index| index > 0)
     }
 
     fn drain(&self) {

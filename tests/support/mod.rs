@@ -7,13 +7,16 @@
 //! Use it from an integration test with `mod support;`.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod archive;
 pub mod ejabberd;
 pub mod multiend;
 pub mod omemo;
+pub mod plugin;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod prosody;
+pub mod typed;
 pub mod xmpp;
 
 /// The domain whose users the tests' servers serve, unless a test says otherwise.

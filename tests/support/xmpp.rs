@@ -126,6 +126,12 @@ impl Client {
         }
     }
 
+    /// Takes out the oldest stanza that has come and was not taken, for which `matches` holds. Waits for nothing.
+    pub fn take(&mut self, matches: impl Fn(&Element) -> bool) -> Option<Element> {
+        let at = self.inbox.iter().position(matches)?;
+        self.inbox.remove(at)
+    }
+
     /// Sends an IQ (`kind` is `get` or `set`) and returns the answer, be it result or error.
     pub async fn request(&mut self, kind: &str, to: Option<&str>, payload: &str) -> Element {
         let id = self.fresh_id();

@@ -94,9 +94,12 @@ fn message(text: &str) -> ArchivedMessage {
         expires_at: None,
     };
     ArchivedMessage {
+        key_exchanges: Vec::new(),
         class: Class::Content,
         at: Timestamp::from_micros(0),
         body: Bytes::from(text.to_owned()),
+        origin: None,
+        retracts: None,
         copies: vec![copy("a@x", Direction::Sent), copy("b@x", Direction::Received)],
     }
 }

@@ -69,6 +69,55 @@ fn a_device_for_which_there_is_no_header_is_noted() {
     assert_eq!(not_for_viewer, [Protocol::Omemo2]);
 }
 
+/// Invariant 4: what has no header for the viewer is trimmed, kept or left out, as asked; and never left out before it is
+/// certain that whoever wrote it knew of the device.
+#[test]
+fn what_the_viewer_cannot_read_is_given_as_asked() {
+    for (body, viewer, protocol) in
+        [(LEGACY, viewer(&[9], &[]), Protocol::Legacy), (OMEMO2, viewer(&[], &[9]), Protocol::Omemo2)]
+    {
+        let view = |viewer: Viewer| viewer.view(&Bytes::from(body)).unwrap();
+        let kept = view(viewer.clone().with_unreadable(Unreadable::Keep));
+        assert_eq!((kept.body, kept.saved, kept.omit), (Bytes::from(body), 0, false));
+        let trimmed = view(viewer.clone());
+        assert!(trimmed.saved > 0 && !trimmed.omit);
+        let omitting = viewer.with_unreadable(Unreadable::Omit);
+        assert!(!view(omitting.clone()).omit, "the device is not known to be registered");
+        let omitted = view(omitting.registered(protocol));
+        assert!(omitted.omit);
+        assert_eq!(omitted.body, trimmed.body, "what is given where something has to be");
+    }
+}
+
+#[test]
+fn what_may_be_of_use_is_never_left_out() {
+    let omitting = |legacy: &[u32], omemo2: &[u32]| {
+        viewer(legacy, omemo2)
+            .with_unreadable(Unreadable::Omit)
+            .registered(Protocol::Legacy)
+            .registered(Protocol::Omemo2)
+    };
+    let both = OMEMO2.replace(
+        "<origin-id",
+        &format!("{}<origin-id", LEGACY.split_once("</body>").unwrap().1.split_once("<store").unwrap().0),
+    );
+    for (what, viewer, body) in [
+        ("readable", omitting(&[2], &[]), LEGACY.to_owned()),
+        ("sent by the device itself", omitting(&[100], &[]), LEGACY.to_owned()),
+        ("readable in the other protocol", omitting(&[2], &[9]), both.clone()),
+        ("perhaps readable in the other protocol", omitting(&[9], &[]), both.clone()),
+        ("in clear", omitting(&[9], &[9]), "<message><body>x</body></message>".to_owned()),
+        (
+            "encrypted otherwise too",
+            omitting(&[9], &[]),
+            LEGACY.replace("<store", "<openpgp xmlns='urn:xmpp:openpgp:0'>QQ==</openpgp><store"),
+        ),
+    ] {
+        assert!(!viewer.view(&Bytes::from(body)).unwrap().omit, "{what}");
+    }
+    assert!(omitting(&[9], &[9]).view(&Bytes::from(both)).unwrap().omit);
+}
+
 /// Invariant 4: a view trims only where the mapping from session to device is certain.
 #[test]
 fn without_certainty_everything_is_given() {

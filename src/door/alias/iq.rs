@@ -2,7 +2,7 @@
 
 use super::address::{Addressee, Aliases};
 use crate::door::request::{Relation, Request};
-use crate::door::service::{Addressing, Answer, Payload, Service};
+use crate::door::service::{Addressing, Answer, Event, Payload, Service};
 use crate::model::{Owner, Requester};
 use crate::stanza::disco::{self, Subject};
 use crate::stanza::error::{Condition, StanzaError};
@@ -27,10 +27,10 @@ pub(super) async fn answer(
     };
     let is_set = iq.kind == Kind::IqSet;
     let addressee = aliases.addressee(&iq.to);
-    if let Some(result) = about_the_component(&addressee, payload, is_set) {
+    let own_account = aliases.local_account(&iq.from);
+    if let Some(result) = about_the_component(&addressee, payload, is_set, own_account.is_some()) {
         return Ok(vec![iq.result(&result)]);
     }
-    let own_account = aliases.local_account(&iq.from);
     let owner = match addressee {
         Addressee::Alias(owner, None) => owner,
         Addressee::Alias(_, Some(_)) => {
@@ -53,7 +53,7 @@ pub(super) async fn answer(
 }
 
 /// What is answered for the component itself, or for an alias without regard to its owner.
-fn about_the_component(addressee: &Addressee, payload: &Element<'_>, is_set: bool) -> Option<String> {
+fn about_the_component(addressee: &Addressee, payload: &Element<'_>, is_set: bool, is_local: bool) -> Option<String> {
     if is_set || *addressee == Addressee::Nobody {
         return None;
     }
@@ -64,8 +64,11 @@ fn about_the_component(addressee: &Addressee, payload: &Element<'_>, is_set: boo
             "<query xmlns='{VERSION}'><name>multiend</name><version>{}</version></query>",
             env!("CARGO_PKG_VERSION")
         )),
+        // A node is one of the requester's own.
+        (_, DISCO_INFO | DISCO_ITEMS) if payload.attribute("node").is_some() => None,
         ("query", DISCO_INFO) if is_component => Some(disco::info(Subject::Component)),
-        ("query", DISCO_ITEMS) if is_component => Some(format!("<query xmlns='{DISCO_ITEMS}'/>")),
+        // An account of ours finds its own nodes, anybody else nothing.
+        ("query", DISCO_ITEMS) if is_component && !is_local => Some(format!("<query xmlns='{DISCO_ITEMS}'/>")),
         _ => None,
     }
 }
@@ -76,11 +79,15 @@ fn stanzas(aliases: &Aliases, iq: &Incoming<'_>, owner: &Owner, answer: &Answer)
     // Results come from the address that was asked, or the client would not believe them.
     stanzas.extend(answer.messages.iter().map(|payload| message(iq.to.as_str(), iq.from.as_str(), None, payload)));
     stanzas.push(iq.result(&answer.result));
+    stanzas.extend(events(aliases, owner, &answer.events));
+    stanzas
+}
+
+/// What those are told who subscribed to an alias.
+pub(in crate::door) fn events(aliases: &Aliases, owner: &Owner, events: &[Event]) -> Vec<String> {
     let from = aliases.owner(owner);
     // A headline is never kept for an offline session, which fetches the list when it comes back.
-    stanzas
-        .extend(answer.events.iter().map(|event| message(&from, event.to.as_str(), Some("headline"), &event.payload)));
-    stanzas
+    events.iter().map(|event| message(&from, event.to.as_str(), Some("headline"), &event.payload)).collect()
 }
 
 fn message(from: &str, to: &str, kind: Option<&str>, payload: &str) -> String {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jid::Jid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -16,9 +17,12 @@ use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::directory::Directory;
+use crate::door::outcome::Accepted;
 use crate::door::service::store_error;
 use crate::link::LONGEST_STANZA;
-use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
+use crate::model::{
+    ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Origin, Owner, Requester, Retraction, Timestamp,
+};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::meaning::meaning;
@@ -26,8 +30,8 @@ use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
-use crate::stanza::{ephemeral, omemo};
-use crate::store::SharedStore;
+use crate::stanza::{ephemeral, omemo, retraction};
+use crate::store::{Appended, SharedStore};
 
 /// Longest message taken, in bytes without its addresses. What is put around it for its delivery, or for an answer from the
 /// archive, must fit into one stanza beside it; four addresses and a query id, escaped, are the most of that.
@@ -39,21 +43,78 @@ const WAITING_BYTES: u32 = 64 * 1024 * 1024;
 /// What is sent once a message has been stored, or could not be.
 #[derive(Debug)]
 pub struct AcceptedMessage {
-    /// To the addressee and, if it asked, to the sender; in this order.
-    stored: Vec<String>,
-    /// To the sender instead.
+    /// To the addressee.
+    relay: Relay,
+    /// To the sender, if it asked.
+    acknowledgement: Option<Acknowledgement>,
+    /// To the sender instead of both.
     refused: String,
     /// Its share of [`WAITING_BYTES`], given back once it has been sent on.
     _room: OwnedSemaphorePermit,
 }
 
 impl AcceptedMessage {
-    /// The stanzas that follow from what became of the message.
+    /// The stanzas that follow from what became of the message: to the addressee and, if it asked, to the sender; in this
+    /// order. An archive whose owner does not want the message holds none, and no id of it is told.
     pub fn outcome(committed: Committed<Self>) -> Vec<String> {
-        match committed.result {
-            Ok(_) => committed.token.stored,
-            Err(_) => vec![committed.token.refused],
+        let Self { relay, acknowledgement, refused, .. } = committed.token;
+        let Ok(copies) = committed.result else { return vec![refused] };
+        let held = |copy: Option<&Appended>| matches!(copy, Some(Appended::Stored(_) | Appended::Duplicate));
+        // The sender's copy comes first; in a message to oneself it is also the recipient's.
+        let Some(relayed) = relay.stanza(held(copies.last())) else { return vec![refused] };
+        let acknowledgement = acknowledgement.map(|acknowledgement| acknowledgement.stanza(held(copies.first())));
+        std::iter::once(relayed).chain(acknowledgement).collect()
+    }
+}
+
+/// A message on its way to its addressee.
+#[derive(Debug)]
+struct Relay {
+    body: Bytes,
+    from: String,
+    to: String,
+    /// The recipient's archive and the copy's id in it.
+    archived: (String, ArchiveId),
+}
+
+impl Relay {
+    /// The stanza, with the id in the recipient's archive if it is there. `None` for a body that is none, which
+    /// [`Message::split`] never makes.
+    fn stanza(&self, held: bool) -> Option<String> {
+        let mut extra = String::new();
+        if held {
+            push_stanza_id(&mut extra, &self.archived.0, self.archived.1.as_str());
         }
+        assemble(&self.body, Some(&self.from), Some(&self.to), None, &extra).ok()
+    }
+}
+
+/// The word that a message is durable, for a sender that asked (docs/protocol.md).
+#[derive(Debug)]
+struct Acknowledgement {
+    from: String,
+    to: String,
+    /// The id of the stanza that it is about.
+    about: String,
+    /// The sender's archive and the copy's id in it.
+    archived: (String, ArchiveId),
+}
+
+impl Acknowledgement {
+    /// The stanza, with the id in the sender's archive if it is there.
+    fn stanza(&self, held: bool) -> String {
+        let mut out = String::from("<message type='headline'");
+        push_attribute(&mut out, "from", &self.from);
+        push_attribute(&mut out, "to", &self.to);
+        out.push_str("><archived");
+        push_attribute(&mut out, "xmlns", MULTIEND);
+        push_attribute(&mut out, "for", &self.about);
+        out.push('>');
+        if held {
+            push_stanza_id(&mut out, &self.archived.0, self.archived.1.as_str());
+        }
+        out.push_str("</archived></message>");
+        out
     }
 }
 
@@ -70,7 +131,7 @@ pub struct MessageServices {
     /// The time of copies.
     pub clock: Arc<dyn Clock>,
     /// The archive's writer.
-    pub ingest: IngestHandle<AcceptedMessage>,
+    pub ingest: IngestHandle<Accepted>,
     /// Counts what is not archived.
     pub metrics: ArchiveMetrics,
 }
@@ -132,7 +193,7 @@ impl MessageDoor {
         let bytes = u32::try_from(message.body.len().saturating_mul(2)).unwrap_or(WAITING_BYTES).min(WAITING_BYTES);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| shutting_down())?;
         let (archived, token) = self.prepare(incoming, &parties, message, class, room)?;
-        self.services.ingest.submit(archived, token).await.map_err(|_| shutting_down())?;
+        self.services.ingest.submit(archived, token.into()).await.map_err(|_| shutting_down())?;
         Ok(None)
     }
 
@@ -200,20 +261,20 @@ impl MessageDoor {
                 .map_err(|error| StanzaError::new(Condition::InternalServerError, error.to_string()))
         };
         let (sent_id, received_id) = (id(sender)?, id(recipient)?);
-        let sender_alias = with_resource(&self.aliases.alias_text(sender.jid()), sender_resource.as_deref());
         let recipient_alias = self.aliases.alias_text(recipient.jid());
-
-        let mut extra = String::new();
-        if class.is_some() {
-            push_stanza_id(&mut extra, &recipient_alias, received_id.as_str());
-        }
-        let relayed = assemble(&message.body, Some(&sender_alias), Some(recipient.as_str()), None, &extra)
-            .map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
-        let mut stored = vec![relayed];
-        if class.is_some() && incoming.element.child("request", MULTIEND).is_some() {
-            let sender_archive = self.aliases.alias_text(sender.jid());
-            stored.push(acknowledgement(incoming, &recipient_alias, &sender_archive, &sent_id));
-        }
+        let relay = Relay {
+            body: message.body.clone(),
+            from: with_resource(&self.aliases.alias_text(sender.jid()), sender_resource.as_deref()),
+            to: recipient.as_str().to_owned(),
+            archived: (recipient_alias.clone(), received_id.clone()),
+        };
+        let asked = class.is_some() && incoming.element.child("request", MULTIEND).is_some();
+        let acknowledgement = asked.then(|| Acknowledgement {
+            from: recipient_alias,
+            to: incoming.from.to_string(),
+            about: incoming.id.clone(),
+            archived: (self.aliases.alias_text(sender.jid()), sent_id.clone()),
+        });
         let refused =
             incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));
 
@@ -236,8 +297,28 @@ impl MessageDoor {
             }
         }
         // Without copies nothing is stored; the message keeps its place behind those before it.
-        let archived = ArchivedMessage { class: class.unwrap_or(Class::Signal), at, body: message.body, copies };
-        Ok((archived, AcceptedMessage { stored, refused, _room: room }))
+        let (origin, retracts) = self.origin(incoming, parties, class, at);
+        let class = class.unwrap_or(Class::Signal);
+        let archived =
+            ArchivedMessage { class, at, body: message.body, origin, retracts, copies, key_exchanges: Vec::new() };
+        Ok((archived, AcceptedMessage { relay, acknowledgement, refused, _room: room }))
+    }
+
+    /// What the author calls the message, or what it takes back (XEP-0424). The author's server vouches for the author.
+    fn origin(
+        &self,
+        incoming: &Incoming<'_>,
+        parties: &Parties,
+        class: Option<Class>,
+        at: Timestamp,
+    ) -> (Option<Origin>, Option<Retraction>) {
+        if !matches!(class, Some(Class::Content | Class::Plain)) || incoming.id.is_empty() {
+            return (None, None);
+        }
+        let origin = |id: &str| self.services.ids.origin(parties.sender.jid(), parties.recipient.jid(), id);
+        let Some(target) = retraction::target(&incoming.element) else { return (Some(origin(&incoming.id)), None) };
+        let tombstone = retraction::tombstone(&incoming.element, target, at);
+        (None, tombstone.map(|tombstone| Retraction { origin: origin(target), tombstone: Bytes::from(tombstone) }))
     }
 
     /// The server could not deliver what we relayed: its error goes on to the session that wrote.
@@ -255,18 +336,4 @@ impl MessageDoor {
 
 fn with_resource(bare: &str, resource: Option<&str>) -> String {
     resource.map_or_else(|| bare.to_owned(), |resource| format!("{bare}/{resource}"))
-}
-
-/// Tells a sender that asked for it that its message is stored, and under which id (docs/protocol.md).
-fn acknowledgement(incoming: &Incoming<'_>, from: &str, archive: &str, id: &ArchiveId) -> String {
-    let mut out = String::from("<message type='headline'");
-    push_attribute(&mut out, "from", from);
-    push_attribute(&mut out, "to", incoming.from.as_str());
-    out.push_str("><archived");
-    push_attribute(&mut out, "xmlns", MULTIEND);
-    push_attribute(&mut out, "for", &incoming.id);
-    out.push('>');
-    push_stanza_id(&mut out, archive, id.as_str());
-    out.push_str("</archived></message>");
-    out
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 pub use address::{Addressee, Aliases};
+pub(super) use iq::events;
 pub use message::{AcceptedMessage, MessageDoor, MessageServices};
 
 use super::service::{Addressing, Service};

@@ -69,6 +69,15 @@ impl Fin {
     }
 }
 
+/// Marks a written `<fin/>` as unstable: messages that belong here may still arrive (§4.3).
+pub fn mark_unstable(fin: &mut String) {
+    const START: &str = "<fin";
+    let start_tag = fin.split_once('>').map_or("", |(tag, _)| tag);
+    if start_tag.starts_with(START) && !start_tag.contains(" stable=") {
+        fin.insert_str(START.len(), " stable='false'");
+    }
+}
+
 /// The form of all fields that a query may have: the payload of the answer to a `get` (§4.1.5).
 pub fn form() -> String {
     let fields = [
@@ -83,6 +92,12 @@ pub fn form() -> String {
             "<validate xmlns='http://jabber.org/protocol/xdata-validate' datatype='xs:string'><open/></validate>",
         ),
         (field::INCLUDE_GROUPCHAT, "boolean", ""),
+        (field::DEVICE, "text-multi", ""),
+        (
+            field::VIEW,
+            "list-single",
+            "<option><value>keep</value></option><option><value>trim</value></option><option><value>omit</value></option>",
+        ),
     ];
     let mut out = String::from("<query");
     push_attribute(&mut out, "xmlns", NS);

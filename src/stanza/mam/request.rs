@@ -2,8 +2,8 @@
 
 use jid::Jid;
 
-use super::{NS, field};
-use crate::model::{ArchiveId, Timestamp};
+use super::{NS, field, read_preferences};
+use crate::model::{ArchiveId, ArchivePreferences, ProtocolDevice, Timestamp, Unreadable};
 use crate::stanza::data_form::{self, Field, FormError};
 use crate::stanza::rsm;
 use crate::stanza::tree::Element;
@@ -11,6 +11,8 @@ use crate::store::{Edge, Filter};
 
 /// Longest `queryid` taken, in bytes: it comes back with every message of the page.
 const MAX_QUERY_ID: usize = 256;
+/// Most devices that one query may name.
+const MAX_DEVICES: usize = 8;
 /// Most ids that one query may name.
 const MAX_IDS: usize = 500;
 
@@ -47,6 +49,10 @@ pub enum Request {
     Form,
     /// For the ends of the archive (§5).
     Metadata,
+    /// For what the owner wants archived (XEP-0441).
+    Preferences,
+    /// To archive by these preferences from now on (XEP-0441), their JIDs as the client writes them.
+    SetPreferences(ArchivePreferences),
 }
 
 impl Request {
@@ -55,16 +61,17 @@ impl Request {
         match payload.name() {
             "query" if payload.namespace() == NS => Ok(Self::Form),
             "metadata" if payload.namespace() == NS => Ok(Self::Metadata),
+            "prefs" if payload.namespace() == NS => Ok(Self::Preferences),
             _ => Err(RequestError::NotImplemented("an archive does not know this request".to_owned())),
         }
     }
 
     /// Reads the payload of an IQ of type `set`.
     pub fn from_set(payload: &Element<'_>) -> Result<Self, RequestError> {
-        if payload.is("query", NS) {
-            Query::parse(payload).map(|query| Self::Query(Box::new(query)))
-        } else {
-            Err(RequestError::NotImplemented("an archive does not know this request".to_owned()))
+        match payload.name() {
+            "query" if payload.namespace() == NS => Query::parse(payload).map(|query| Self::Query(Box::new(query))),
+            "prefs" if payload.namespace() == NS => read_preferences(payload).map(Self::SetPreferences),
+            _ => Err(RequestError::NotImplemented("an archive does not know this request".to_owned())),
         }
     }
 }
@@ -86,6 +93,10 @@ pub struct Query {
     pub flip_page: bool,
     /// Whether groupchat messages are wanted.
     pub include_groupchat: Option<bool>,
+    /// As which devices the client wants to see the messages.
+    pub devices: Vec<ProtocolDevice>,
+    /// What it wants of those that have no header for them.
+    pub unreadable: Option<Unreadable>,
 }
 
 impl Query {
@@ -95,13 +106,13 @@ impl Query {
         if query_id.as_ref().is_some_and(|id| id.len() > MAX_QUERY_ID) {
             return Err(bad("the queryid is too long"));
         }
-        let mut filter = Filter::default();
-        let mut include_groupchat = None;
+        let mut asked = Asked::default();
         if let Some(form) = query.child("x", data_form::NS) {
             for field in data_form::submitted(form, NS)? {
-                read_field(&field, &mut filter, &mut include_groupchat)?;
+                asked.read(&field)?;
             }
         }
+        let Asked { mut filter, include_groupchat, devices, unreadable } = asked;
         let page = rsm::Request::of(query).map_err(|error| bad(error.to_string()))?;
         if page.index {
             return Err(RequestError::NotImplemented("pages by number are not supported".to_owned()));
@@ -115,6 +126,8 @@ impl Query {
             max: page.max,
             flip_page: query.child("flip-page", NS).is_some(),
             include_groupchat,
+            devices,
+            unreadable,
         })
     }
 }
@@ -142,38 +155,66 @@ fn edge(before: Option<&str>, after: Option<&str>, filter: &mut Filter) -> Resul
     }
 }
 
-fn read_field(field: &Field, filter: &mut Filter, groupchat: &mut Option<bool>) -> Result<(), RequestError> {
-    match field.var.as_str() {
-        field::WITH => {
-            filter.with = field
-                .single()?
-                .map(|jid| Jid::new(jid).map_err(|_| bad("the form field 'with' is not a JID")))
-                .transpose()?;
-        }
-        field::START => filter.start = time(field)?,
-        field::END => filter.end = time(field)?,
-        field::BEFORE_ID => filter.before_id = field.single()?.map(archive_id).transpose()?,
-        field::AFTER_ID => filter.after_id = field.single()?.map(archive_id).transpose()?,
-        field::IDS => {
-            if field.values.len() > MAX_IDS {
-                return Err(bad(format!("a query may name at most {MAX_IDS} ids")));
+/// What the fields of a form ask for.
+#[derive(Default)]
+struct Asked {
+    filter: Filter,
+    include_groupchat: Option<bool>,
+    devices: Vec<ProtocolDevice>,
+    unreadable: Option<Unreadable>,
+}
+
+impl Asked {
+    fn read(&mut self, field: &Field) -> Result<(), RequestError> {
+        let filter = &mut self.filter;
+        match field.var.as_str() {
+            field::WITH => {
+                filter.with = field
+                    .single()?
+                    .map(|jid| Jid::new(jid).map_err(|_| bad("the form field 'with' is not a JID")))
+                    .transpose()?;
             }
-            filter.ids = field.values.iter().map(|id| archive_id(id.trim())).collect::<Result<_, _>>()?;
+            field::START => filter.start = time(field)?,
+            field::END => filter.end = time(field)?,
+            field::BEFORE_ID => filter.before_id = field.single()?.map(archive_id).transpose()?,
+            field::AFTER_ID => filter.after_id = field.single()?.map(archive_id).transpose()?,
+            field::IDS => {
+                if field.values.len() > MAX_IDS {
+                    return Err(bad(format!("a query may name at most {MAX_IDS} ids")));
+                }
+                filter.ids = field.values.iter().map(|id| archive_id(id.trim())).collect::<Result<_, _>>()?;
+            }
+            field::INCLUDE_GROUPCHAT => {
+                self.include_groupchat = match field.single()? {
+                    None => None,
+                    Some("true" | "1") => Some(true),
+                    Some("false" | "0") => Some(false),
+                    Some(_) => return Err(bad("the form field 'include-groupchat' is true or false")),
+                };
+            }
+            field::DEVICE => self.devices = devices(field)?,
+            field::VIEW => {
+                let view = |name| Unreadable::parse(name).ok_or_else(|| bad("a view is keep, trim or omit"));
+                self.unreadable = field.single()?.map(view).transpose()?;
+            }
+            other => {
+                let name: String = other.chars().take(64).collect();
+                return Err(RequestError::NotImplemented(format!("the form field '{name}' is not supported")));
+            }
         }
-        field::INCLUDE_GROUPCHAT => {
-            *groupchat = match field.single()? {
-                None => None,
-                Some("true" | "1") => Some(true),
-                Some("false" | "0") => Some(false),
-                Some(_) => return Err(bad("the form field 'include-groupchat' is true or false")),
-            };
-        }
-        other => {
-            let name: String = other.chars().take(64).collect();
-            return Err(RequestError::NotImplemented(format!("the form field '{name}' is not supported")));
-        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// The devices that a client says it is.
+fn devices(field: &Field) -> Result<Vec<ProtocolDevice>, RequestError> {
+    if field.values.len() > MAX_DEVICES {
+        return Err(bad(format!("a query may name at most {MAX_DEVICES} devices")));
+    }
+    let device = |text: &String| {
+        ProtocolDevice::parse(text.trim()).ok_or_else(|| bad("a device is written as legacy:ID or omemo2:ID"))
+    };
+    field.values.iter().filter(|text| !text.trim().is_empty()).map(device).collect()
 }
 
 fn time(field: &Field) -> Result<Option<Timestamp>, RequestError> {

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
-use crate::model::ArchivedMessage;
-use crate::store::append_plan::{ArchiveEnd, Plan, plan};
+use super::preferences;
+use crate::model::{ArchivedMessage, Origin};
+use crate::store::append_plan::{ArchiveEnd, EndRow, Plan, plan};
 use crate::store::transaction::End;
 use crate::store::{Appended, StoreError, columns};
 
@@ -23,24 +24,38 @@ pub(super) async fn append(
         return Ok(End::Abandon(None));
     }
     let known = known_ids(connection, batch, &ends).await?;
-    let plan = plan(batch, ends, known)?;
-    if plan.entries.is_empty() {
+    let listed = preferences::listed(connection, batch, &ends).await?;
+    let plan = plan(batch, ends, known, &listed)?;
+    if plan.is_empty() {
         return Ok(End::Abandon(Some(plan.appended)));
     }
+    retract(connection, &plan).await?;
     insert(connection, &plan).await?;
     move_ends(connection, &plan).await?;
     Ok(End::Commit(Some(plan.appended)))
 }
 
 async fn lock_ends(connection: &mut PgConnection, owners: &[&str]) -> Result<BTreeMap<String, ArchiveEnd>, StoreError> {
-    let rows: Vec<(String, i64, i64, Option<i64>)> = sqlx::query_as(
-        "SELECT jid, id, next_sequence, last_at FROM account WHERE jid = ANY ($1) ORDER BY jid FOR NO KEY UPDATE",
+    let rows: Vec<EndRow> = sqlx::query_as(
+        "SELECT jid, id, next_sequence, last_at, archive_default FROM account WHERE jid = ANY ($1) ORDER BY jid
+         FOR NO KEY UPDATE",
     )
     .bind(owners)
     .fetch_all(connection)
     .await?;
-    let end = |(jid, account, next_sequence, last_at)| (jid, ArchiveEnd { account, next_sequence, last_at });
-    Ok(rows.into_iter().map(end).collect())
+    rows.into_iter().map(EndRow::into_end).collect()
+}
+
+/// Puts tombstones in the place of what is retracted. Both sides of a local message share its body.
+async fn retract(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
+    for retraction in &plan.retractions {
+        sqlx::query("UPDATE body SET bytes = $2, origin = NULL WHERE origin = $1")
+            .bind(retraction.origin.to_sql())
+            .bind(retraction.tombstone.as_ref())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Which copies of the batch are stored already.
@@ -71,10 +86,11 @@ async fn insert(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), St
     let bodies: Vec<i64> = entries.iter().map(place).collect::<Result<_, _>>()?;
     sqlx::query(
         "WITH fresh AS MATERIALIZED (
-             SELECT place, bytes, expires_at, nextval('body_id_seq') AS id
-             FROM unnest($1::bytea[], $2::bigint[]) WITH ORDINALITY AS b (bytes, expires_at, place)),
+             SELECT place, bytes, expires_at, origin, nextval('body_id_seq') AS id
+             FROM unnest($1::bytea[], $2::bigint[], $15::bigint[])
+                 WITH ORDINALITY AS b (bytes, expires_at, origin, place)),
          stored AS (
-             INSERT INTO body (id, bytes, expires_at) SELECT id, bytes, expires_at FROM fresh)
+             INSERT INTO body (id, bytes, expires_at, origin) SELECT id, bytes, expires_at, origin FROM fresh)
          INSERT INTO entry (account, sequence, archive_id, peer, peer_resource, own_resource, direction, class, at,
              expires_at, body, size)
          SELECT e.account, e.sequence, e.archive_id, e.peer, e.peer_resource, e.own_resource, e.direction, e.class, e.at,
@@ -99,6 +115,7 @@ async fn insert(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), St
     .bind(entries.iter().map(|entry| entry.copy.expires_at.map(|expiry| expiry.micros())).collect::<Vec<_>>())
     .bind(bodies)
     .bind(entries.iter().map(|entry| entry.size).collect::<Vec<_>>())
+    .bind(plan.bodies.iter().map(|body| body.origin.map(Origin::to_sql)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use crate::model::Timestamp;
 use crate::store::columns::{self, BundleKeys};
 use crate::store::transaction::End;
-use crate::store::{Claim, ClaimKind, ClaimOutcome, StoreError};
+use crate::store::{Claim, ClaimKind, ClaimOutcome, ClaimRules, StoreError};
 
 use super::bundle::Place;
 
@@ -72,6 +72,7 @@ const HAS_BUNDLE: &str = "
 pub(super) async fn claim(
     connection: &mut PgConnection,
     claim: &Claim,
+    rules: &ClaimRules,
     now: Timestamp,
 ) -> Result<End<Option<ClaimOutcome>>, StoreError> {
     let Some(earlier) = queue_up(connection, claim, now).await? else {
@@ -83,7 +84,7 @@ pub(super) async fn claim(
     if earlier.void_is_due {
         return Ok(End::Abandon(None));
     }
-    let mut claiming = Claiming { connection, claim, account: earlier.account, now };
+    let mut claiming = Claiming { connection, claim, rules, account: earlier.account, now };
     if let Some(outcome) = claiming.repeat(&earlier).await? {
         return Ok(End::Abandon(Some(outcome)));
     }
@@ -119,7 +120,7 @@ async fn queue_up(connection: &mut PgConnection, claim: &Claim, now: Timestamp) 
     .bind(claim.owner.as_str())
     .bind(claim.protocol.code())
     .bind(claim.device.to_sql())
-    .bind(claim.requester.as_str())
+    .bind(claim.claimant.to_string())
     .bind(now.micros());
     Ok(earlier.fetch_optional(connection).await?)
 }
@@ -131,6 +132,7 @@ type Taken = (i32, Vec<u8>);
 struct Claiming<'a> {
     connection: &'a mut PgConnection,
     claim: &'a Claim,
+    rules: &'a ClaimRules,
     account: i64,
     now: Timestamp,
 }
@@ -140,7 +142,7 @@ impl Claiming<'_> {
     async fn repeat(&mut self, earlier: &Earlier) -> Result<Option<ClaimOutcome>, StoreError> {
         let Some(key) = &earlier.key else { return Ok(None) };
         let age = self.now.since(Timestamp::from_micros(earlier.claimed_at));
-        if age >= self.claim.repeat_window || (earlier.last_resort && self.claim.strict) {
+        if age >= self.rules.repeat_window || (earlier.last_resort && self.claim.strict) {
             return Ok(None);
         }
         // One statement, so that prekey and bundle are of one moment.
@@ -156,7 +158,7 @@ impl Claiming<'_> {
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
-        .bind(self.claim.requester.as_str())
+        .bind(self.claim.claimant.to_string())
         .bind(key)
         .fetch_optional(&mut *self.connection)
         .await?;
@@ -225,7 +227,7 @@ impl Claiming<'_> {
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
-        .bind(self.claim.requester.as_str())
+        .bind(self.claim.claimant.to_string())
         .bind(&prekey.1)
         .bind(kind == ClaimKind::LastResort)
         .bind(self.now.micros())

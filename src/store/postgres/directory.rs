@@ -6,11 +6,10 @@ use jid::Jid;
 
 use super::bundle::Place;
 use super::subscription::Node;
-use super::{PostgresStore, account, bundle, claim, device_list, session, subscription};
+use super::{PostgresStore, account, bundle, device_list, session, subscription};
 use crate::model::{DeviceId, DeviceList, Owner, Protocol, PublishedBundle, SessionJid, Timestamp};
 use crate::store::{
-    BundlePublished, Claim, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock, StoreError,
-    columns,
+    BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock, StoreError, columns,
 };
 
 #[async_trait]
@@ -116,23 +115,6 @@ impl DirectoryStore for PostgresStore {
             bundle::published(&mut db, account, protocol, devices, limit).await
         })
         .await
-    }
-
-    async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
-        loop {
-            let outcome = self.transaction("claim", |mut db| async move {
-                let end = claim::claim(&mut db, claim, now).await?;
-                db.end(end).await
-            });
-            if let Some(outcome) = outcome.await? {
-                return Ok(outcome);
-            }
-            self.void_before_claim(&claim.owner, claim.protocol, claim.device, now).await?;
-        }
-    }
-
-    async fn forget_claims(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        self.each("forget-claims", |mut db| async move { claim::forget(&mut db, before, limit).await }).await
     }
 
     async fn stock(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<Stock, StoreError> {

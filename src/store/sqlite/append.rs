@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use sqlx::SqliteConnection;
 
-use crate::model::{ArchivedMessage, Clock, SystemClock};
-use crate::store::append_plan::{ArchiveEnd, NewBody, NewEntry, Plan, owners, plan};
+use crate::model::{ArchivedMessage, Clock, Origin, SystemClock};
+use crate::store::append_plan::{ArchiveEnd, EndRow, NewBody, NewEntry, Plan, owners, plan};
 use crate::store::transaction::End;
 use crate::store::{Appended, StoreError, columns};
 
-use super::account;
+use super::{account, preferences};
 
 /// Appends a batch.
 pub(super) async fn append(
@@ -18,10 +18,12 @@ pub(super) async fn append(
 ) -> Result<End<Vec<Vec<Appended>>>, StoreError> {
     let ends = ends(connection, batch).await?;
     let known = known_ids(connection, batch, &ends).await?;
-    let plan = plan(batch, ends, known)?;
-    if plan.entries.is_empty() {
+    let listed = preferences::listed(connection, batch, &ends).await?;
+    let plan = plan(batch, ends, known, &listed)?;
+    if plan.is_empty() {
         return Ok(End::Commit(plan.appended));
     }
+    retract(connection, &plan).await?;
     let mut bodies = Vec::with_capacity(plan.bodies.len());
     for body in &plan.bodies {
         bodies.push(insert_body(connection, body).await?);
@@ -41,12 +43,13 @@ async fn ends(
     let mut ends = BTreeMap::new();
     for owner in owners(batch) {
         account::register(connection, owner, SystemClock.now()).await?;
-        let (account, next_sequence, last_at) =
-            sqlx::query_as("SELECT id, next_sequence, last_at FROM account WHERE jid = ?1")
+        let row: EndRow =
+            sqlx::query_as("SELECT jid, id, next_sequence, last_at, archive_default FROM account WHERE jid = ?1")
                 .bind(owner)
                 .fetch_one(&mut *connection)
                 .await?;
-        ends.insert(owner.to_owned(), ArchiveEnd { account, next_sequence, last_at });
+        let (owner, end) = row.into_end()?;
+        ends.insert(owner, end);
     }
     Ok(ends)
 }
@@ -71,10 +74,23 @@ async fn known_ids(
     Ok(known)
 }
 
+/// Puts tombstones in the place of what is retracted. Both sides of a local message share its body.
+async fn retract(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
+    for retraction in &plan.retractions {
+        sqlx::query("UPDATE body SET bytes = ?2, origin = NULL WHERE origin = ?1")
+            .bind(retraction.origin.to_sql())
+            .bind(retraction.tombstone.as_ref())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
 async fn insert_body(connection: &mut SqliteConnection, body: &NewBody<'_>) -> Result<i64, StoreError> {
-    let inserted = sqlx::query("INSERT INTO body (bytes, expires_at) VALUES (?1, ?2)")
+    let inserted = sqlx::query("INSERT INTO body (bytes, expires_at, origin) VALUES (?1, ?2, ?3)")
         .bind(body.bytes)
         .bind(body.expires_at)
+        .bind(body.origin.map(Origin::to_sql))
         .execute(connection)
         .await?;
     Ok(inserted.last_insert_rowid())

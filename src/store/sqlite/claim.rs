@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 use crate::model::Timestamp;
 use crate::store::columns::{self, BundleKeys};
 use crate::store::transaction::End;
-use crate::store::{Claim, ClaimKind, ClaimOutcome, StoreError};
+use crate::store::{Claim, ClaimKind, ClaimOutcome, ClaimRules, StoreError};
 
 use super::bundle::Place;
 use super::{account, epoch};
@@ -30,6 +30,7 @@ const LAST_RESORT: &str = "
 pub(super) async fn claim(
     connection: &mut SqliteConnection,
     claim: &Claim,
+    rules: &ClaimRules,
     now: Timestamp,
 ) -> Result<End<ClaimOutcome>, StoreError> {
     let Some(account) = account::find(connection, &claim.owner).await? else {
@@ -39,7 +40,7 @@ pub(super) async fn claim(
         return Err(StoreError::Unconfirmed);
     }
     epoch::void(connection, Place { account, protocol: claim.protocol, device: claim.device }, now).await?;
-    let mut claiming = Claiming { connection, claim, account, now };
+    let mut claiming = Claiming { connection, claim, rules, account, now };
     let Some(bundle) = claiming.bundle().await? else {
         return Ok(End::Abandon(ClaimOutcome::NoBundle));
     };
@@ -65,6 +66,7 @@ type Taken = (i32, Vec<u8>);
 struct Claiming<'a> {
     connection: &'a mut SqliteConnection,
     claim: &'a Claim,
+    rules: &'a ClaimRules,
     account: i64,
     now: Timestamp,
 }
@@ -92,13 +94,13 @@ impl Claiming<'_> {
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
-        .bind(self.claim.requester.as_str())
+        .bind(self.claim.claimant.to_string())
         .bind(&bundle.identity_key)
         .fetch_optional(&mut *self.connection)
         .await?;
         let holds = |claimed_at, last_resort: bool| {
             let age = self.now.since(Timestamp::from_micros(claimed_at));
-            age < self.claim.repeat_window && !(last_resort && self.claim.strict)
+            age < self.rules.repeat_window && !(last_resort && self.claim.strict)
         };
         Ok(earlier.and_then(|(claimed_at, last_resort, id, key)| holds(claimed_at, last_resort).then_some((id, key))))
     }
@@ -121,7 +123,7 @@ impl Claiming<'_> {
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
-        .bind(self.claim.requester.as_str())
+        .bind(self.claim.claimant.to_string())
         .bind(&prekey.1)
         .bind(kind == ClaimKind::LastResort)
         .bind(self.now.micros())
@@ -137,7 +139,7 @@ impl Claiming<'_> {
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
-        .bind(self.claim.requester.as_str())
+        .bind(self.claim.claimant.to_string())
         .bind(&prekey.1)
         .bind(kind == ClaimKind::LastResort)
         .bind(self.now.micros())

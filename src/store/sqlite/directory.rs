@@ -6,11 +6,10 @@ use jid::Jid;
 
 use super::bundle::Place;
 use super::subscription::Node;
-use super::{SqliteStore, account, bundle, claim, device_list, session, subscription};
+use super::{SqliteStore, account, bundle, device_list, session, subscription};
 use crate::model::{DeviceId, DeviceList, Owner, Protocol, PublishedBundle, SessionJid, Timestamp};
 use crate::store::{
-    BundlePublished, Claim, ClaimOutcome, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock, StoreError,
-    columns,
+    BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock, StoreError, columns,
 };
 
 #[async_trait]
@@ -118,22 +117,6 @@ impl DirectoryStore for SqliteStore {
         self.snapshot("read-bundles", |mut db| async move {
             let Some(account) = account::find(&mut db, owner).await? else { return Ok(Vec::new()) };
             bundle::published(&mut db, account, protocol, devices, limit).await
-        })
-        .await
-    }
-
-    async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
-        self.transaction("claim", |mut db| async move {
-            let end = claim::claim(&mut db, claim, now).await?;
-            db.end(end).await
-        })
-        .await
-    }
-
-    async fn forget_claims(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        self.transaction("forget-claims", |mut db| async move {
-            let forgotten = claim::forget(&mut db, before, limit).await?;
-            db.commit(forgotten).await
         })
         .await
     }

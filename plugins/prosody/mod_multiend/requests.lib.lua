@@ -1,0 +1,126 @@
+-- Requests that are handed over to the component: about OMEMO's nodes, about the asking account's archive, and in multiend's
+-- own namespace. Everything else stays where it is.
+--
+-- What the component answers goes to the session that asked and nowhere else. A request always ends: with the answer, or with
+-- an error of type wait when there is no component or it does not answer in time.
+
+local jid = require "util.jid";
+local st = require "util.stanza";
+local is_subscribed = require "core.rostermanager".is_contact_subscribed;
+local user_exists = require "core.usermanager".user_exists;
+
+local ns_delegation, ns_forward = "urn:xmpp:delegation:2", "urn:xmpp:forward:0";
+local ns_mam, ns_multiend, ns_plugin = "urn:xmpp:mam:2", "urn:multiend:0", "urn:multiend:plugin:0";
+local ns_pubsub = "http://jabber.org/protocol/pubsub";
+local settle_seconds = 3; -- How long a query waits for copies that are on their way.
+
+local list_nodes = { ["eu.siacs.conversations.axolotl.devicelist"] = true, ["urn:xmpp:omemo:2:devices"] = true };
+
+local function is_omemo_node(node)
+	return list_nodes[node] or node == "urn:xmpp:omemo:2:bundles" or node:match("^eu%.siacs%.conversations%.axolotl%.bundles:%d+$");
+end
+
+-- mod_pep has every device list as well and notifies of changes: subscriptions are its own.
+local subscription_verbs = { subscribe = true, unsubscribe = true, subscriptions = true, options = true };
+
+-- The verb and the node of a request about OMEMO.
+local function omemo_request(pubsub)
+	for _, verb in ipairs(pubsub.tags) do
+		local node = verb.attr.node;
+		if node then
+			if not is_omemo_node(node) or (list_nodes[node] and subscription_verbs[verb.name]) then return nil; end
+			return verb.name, node;
+		end
+	end
+end
+
+-- Inside Prosody no stanza has the namespace of the stream it came by.
+local function without_stream_namespace(element)
+	if element.attr.xmlns ~= "jabber:client" then return element; end
+	element.attr.xmlns = nil;
+	for _, child in ipairs(element.tags) do without_stream_namespace(child); end
+	return element;
+end
+
+local function hook(options)
+	local components, sender, lists = options.components, options.sender, options.lists;
+	local failures = module:metric("counter", "requests_failed", "", "Requests that were answered with an error for want of an answer", { "why" });
+
+	-- To the session that asked; by routing where that is not one of ours.
+	local function send(origin, stanza)
+		if origin.type == "c2s" then
+			if not origin.destroyed then origin.send(stanza); end
+		else
+			module:send(stanza);
+		end
+	end
+
+	local function fail(origin, stanza, why)
+		failures:with_labels(why):add(1);
+		local condition = why == "timeout" and "remote-server-timeout" or why == "busy" and "resource-constraint" or "service-unavailable";
+		send(origin, st.error_reply(stanza, "wait", condition, "The OMEMO directory and archive cannot be reached now; try again later"));
+	end
+
+	local function hand_over(origin, stanza, user, unsettled, changed_list)
+		local owner, from = jid.join(user, module.host), stanza.attr.from;
+		local bare = jid.bare(from);
+		local relation = bare == owner and "self" or is_subscribed(user, module.host, bare) and "contact" or "other";
+		local inner = st.clone(stanza);
+		inner.attr.xmlns, inner.attr.to = "jabber:client", owner;
+		local wrapper = ("<delegation xmlns='%s' owner='%s' relation='%s'%s><forwarded xmlns='%s'>%s</forwarded></delegation>"):format(
+			ns_delegation, st.xml_escape(owner), relation, unsettled and " unsettled='true'" or "", ns_forward, tostring(inner));
+		local ok, problem = components.request("set", wrapper, function (reply, why)
+			local answer = reply and reply.attr.type == "result" and reply:get_child("delegation", ns_delegation);
+			if not answer then
+				if reply then module:log("error", "The component refused a request: %s", reply); end
+				return fail(origin, stanza, why or "refused");
+			end
+			local answered = false;
+			for forwarded in answer:childtags("forwarded", ns_forward) do
+				local told = forwarded.tags[1];
+				if told and not answered then
+					without_stream_namespace(told);
+					told.attr.to = from;
+					if told.name == "iq" then
+						answered = true;
+						told.attr.id, told.attr.from = stanza.attr.id, stanza.attr.to;
+						if changed_list and told.attr.type == "result" then
+							local list = answer:get_child("list", ns_plugin);
+							if list then lists.apply(user, list); else lists.refresh(user, changed_list); end
+						end
+					end
+					send(origin, told);
+				end
+			end
+			if not answered then fail(origin, stanza, "malformed"); end
+		end);
+		if not ok then fail(origin, stanza, problem); end
+	end
+
+	module:hook("iq/bare", function (event)
+		local origin, stanza = event.origin, event.stanza;
+		local kind, payload = stanza.attr.type, stanza.tags[1];
+		if (kind ~= "get" and kind ~= "set") or not payload then return; end
+		local xmlns, is_self = payload.attr.xmlns, not stanza.attr.to;
+		local user = is_self and origin.username or jid.node(stanza.attr.to);
+		if not user or not user_exists(user, module.host) then return; end
+		if payload.name == "pubsub" and (xmlns == ns_pubsub or xmlns == ns_pubsub .. "#owner") then
+			local verb, node = omemo_request(payload);
+			if not verb then return; end
+			local changes = list_nodes[node] and (verb == "publish" or verb == "retract" or verb == "delete") and node;
+			lists.when_imported(user, function () hand_over(origin, stanza, user, false, changes); end);
+			return true;
+		elseif xmlns == ns_mam and is_self then
+			if payload.name == "query" and kind == "set" then origin.multiend_asked_archive = true; end
+			sender.when_settled(jid.join(user, module.host), settle_seconds, function (settled)
+				hand_over(origin, stanza, user, not settled);
+			end);
+			return true;
+		elseif xmlns == ns_multiend then
+			hand_over(origin, stanza, user);
+			return true;
+		end
+	end, 10);
+end
+
+return { hook = hook, is_omemo_node = is_omemo_node, list_nodes = list_nodes };

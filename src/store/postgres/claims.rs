@@ -1,0 +1,88 @@
+//! [`ClaimStore`] on PostgreSQL: each operation with the transaction that it runs in.
+
+use async_trait::async_trait;
+
+use super::{PostgresStore, account, claim};
+use crate::model::{DeviceId, Owner, PrekeyId, Protocol, SessionJid, Timestamp};
+use crate::store::{Claim, ClaimOutcome, ClaimRules, ClaimStore, StoreError, columns};
+
+#[async_trait]
+impl ClaimStore for PostgresStore {
+    async fn claim(&self, claim: &Claim, rules: &ClaimRules, now: Timestamp) -> Result<ClaimOutcome, StoreError> {
+        loop {
+            let outcome = self.transaction("claim", |mut db| async move {
+                let end = claim::claim(&mut db, claim, rules, now).await?;
+                db.end(end).await
+            });
+            if let Some(outcome) = outcome.await? {
+                return Ok(outcome);
+            }
+            self.void_before_claim(&claim.owner, claim.protocol, claim.device, now).await?;
+        }
+    }
+
+    async fn claim_many(
+        &self,
+        claims: &[Claim],
+        rules: &ClaimRules,
+        now: Timestamp,
+    ) -> Vec<Result<ClaimOutcome, StoreError>> {
+        let mut outcomes = Vec::with_capacity(claims.len());
+        for claim in claims {
+            outcomes.push(self.claim(claim, rules, now).await);
+        }
+        outcomes
+    }
+
+    async fn certain_devices(&self, sessions: &[(SessionJid, Protocol)]) -> Result<Vec<Option<DeviceId>>, StoreError> {
+        let accounts: Vec<String> = sessions.iter().map(|(session, _)| session.jid().to_bare().to_string()).collect();
+        let resources: Vec<&str> = sessions.iter().map(|(session, _)| session.resource()).collect();
+        let protocols: Vec<i16> = sessions.iter().map(|(_, protocol)| protocol.code()).collect();
+        let devices: Vec<Option<i32>> = self
+            .each("certain-devices", |mut db| async move {
+                let devices = sqlx::query_scalar(
+                    "SELECT (SELECT CASE count(*) WHEN 1 THEN min(s.device) END
+                             FROM account a JOIN session_device s ON s.account = a.id
+                             WHERE a.jid = n.account AND s.protocol = n.protocol AND s.resource = n.resource)
+                     FROM unnest($1::text[], $2::text[], $3::smallint[]) WITH ORDINALITY
+                         AS n (account, resource, protocol, place)
+                     ORDER BY n.place",
+                )
+                .bind(accounts)
+                .bind(resources)
+                .bind(protocols);
+                Ok(devices.fetch_all(&mut *db).await?)
+            })
+            .await?;
+        devices.into_iter().map(|device| device.map(columns::device).transpose()).collect()
+    }
+
+    async fn consumed_prekeys(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        device: DeviceId,
+        limit: u32,
+    ) -> Result<Vec<PrekeyId>, StoreError> {
+        self.each("consumed-prekeys", |mut db| async move {
+            let Some(account) = account::find(&mut db, owner).await? else { return Ok(Vec::new()) };
+            let ids: Vec<i32> = sqlx::query_scalar(
+                "SELECT prekey_id FROM prekey
+                 WHERE account = $1 AND protocol = $2 AND device = $3 AND consumed_at IS NOT NULL
+                 ORDER BY consumed_at DESC LIMIT $4",
+            )
+            .bind(account)
+            .bind(protocol.code())
+            .bind(device.to_sql())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *db)
+            .await?;
+            ids.into_iter().map(columns::prekey_id).collect()
+        })
+        .await
+    }
+
+    async fn forget_claims(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        self.each("forget-claims", |mut db| async move { claim::forget(&mut db, before, limit).await }).await
+    }
+}

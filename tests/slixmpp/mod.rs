@@ -1,0 +1,128 @@
+//! A device on slixmpp and slixmpp-omemo, in a process of its own; see `peer.py`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use multiend_client::Protocol;
+use serde_json::{Value, json};
+
+use crate::devices::account;
+
+/// How long it may take to log in, or to read a message.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running peer. Its state outlives it in a file.
+pub struct Peer {
+    process: Child,
+    commands: Option<ChildStdin>,
+    events: Receiver<Value>,
+    told: Vec<Value>,
+}
+
+impl Peer {
+    /// Logs `user` in, whose password is its name, with the OMEMO state of that file; returns once it is published.
+    pub fn start(c2s_port: u16, user: &str, state: &Path) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slixmpp/peer.py");
+        // It ends with its standard input, so with the test, however that ends.
+        let mut process = Command::new(python())
+            .arg(script)
+            .args([account(user).as_str(), user, &c2s_port.to_string()])
+            .arg(state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python runs");
+        let commands = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().expect("it is piped"));
+        let (sender, events) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let event = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut peer = Self { process, commands, events, told: Vec::new() };
+        peer.waits_for("its login", |event| event["event"] == "online");
+        peer
+    }
+
+    /// Sends a text to every device of `user` in a protocol.
+    pub fn says(&mut self, user: &str, protocol: Protocol, text: &str) {
+        let command = json!({ "send": text, "to": account(user).as_str(), "protocol": name(protocol) });
+        writeln!(self.commands.as_mut().expect("it runs"), "{command}").expect("it reads");
+        self.waits_for(text, |event| event["event"] == "sent" && event["text"] == text);
+    }
+
+    /// Waits until it has decrypted this text from this user in this protocol.
+    pub fn reads(&mut self, user: &str, protocol: Protocol, text: &str) {
+        let from = account(user);
+        self.waits_for(text, |event| {
+            event["event"] == "received"
+                && event["text"] == text
+                && event["from"] == from.as_str()
+                && event["protocol"] == name(protocol)
+        });
+    }
+
+    /// Logs out and ends. Nothing was left that a test did not wait for.
+    pub fn goes_away(mut self) {
+        self.commands = None;
+        let start = Instant::now();
+        while self.process.try_wait().expect("it can be waited for").is_none() {
+            assert!(start.elapsed() < DEADLINE, "the peer does not end");
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        self.told.extend(self.events.try_iter());
+        assert!(self.told.is_empty(), "not waited for: {:?}", self.told);
+    }
+
+    /// Takes out the first event that is wanted. A failure is the end of the test.
+    fn waits_for(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(failed) = self.told.iter().find(|event| event["event"] == "failed") {
+                panic!("the peer failed: {failed}");
+            }
+            if let Some(at) = self.told.iter().position(&wanted) {
+                self.told.remove(at);
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => self.told.push(event),
+                Err(_) => panic!("the peer waited in vain for {what}; it was told {:?}", self.told),
+            }
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Omemo2 => "omemo2",
+        Protocol::Legacy => "legacy",
+    }
+}
+
+/// The Python that has slixmpp; installed at the first use.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("crypto/tests/interop/run.sh");
+        let output = Command::new(run).arg("--slixmpp").stderr(Stdio::inherit()).output().expect("the script runs");
+        assert!(output.status.success(), "slixmpp could not be installed");
+        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
+    })
+}
