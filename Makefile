@@ -4,8 +4,9 @@
 DATABASE ?= sqlite
 # Not empty: `make demo` leaves everything running and prints the addresses.
 KEEP ?=
-# How long `make fuzz` runs each target.
-FUZZ_SECONDS ?= 60
+# How long each fuzz target runs: briefly in `make test`, longer in `make fuzz`.
+fuzz-briefly: FUZZ_SECONDS ?= 10
+fuzz: FUZZ_SECONDS ?= 60
 # Tests with servers of their own are heavy, and waiting tests are not: as many threads as cores, within reason.
 RUST_TEST_THREADS ?= $(shell cores=$$(nproc); echo $$((cores > 4 ? 4 : cores)))
 export RUST_TEST_THREADS
@@ -15,17 +16,17 @@ TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 
 DEMO = "$(TARGET_DIR)/debug/examples/demo"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt-check clippy unit interop bench fuzz
+.PHONY: help demo test fmt-check clippy unit interop bench fuzz fuzz-briefly
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## The whole job between four devices, on a private Prosody (DATABASE=postgres, KEEP=1)
 	@scripts/install-needs cc prosody $(if $(filter postgres,$(DATABASE)),postgresql)
 	cargo build --locked -p multiend -p multiend-client --bins --examples
 	@$(DEMO) --database $(DATABASE) $(if $(KEEP),--keep)
 
-test: fmt-check clippy unit interop ## Everything that must hold before a change is merged
+test: fmt-check clippy unit interop fuzz-briefly ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'
 
 fmt-check: ## Formatting
@@ -50,7 +51,7 @@ bench: ## Benchmarks; figures go to target/bench
 	@scripts/bench-table
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS=60
-	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	@cd fuzz && for target in fuzz_targets/*.rs; do \
-		cargo +nightly fuzz run "$$(basename "$$target" .rs)" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
-	done
+	scripts/fuzz $(FUZZ_SECONDS)
+
+fuzz-briefly: ## The same for FUZZ_SECONDS=10
+	scripts/fuzz $(FUZZ_SECONDS)

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use multiend::admin::restore_epoch::Declaration;
-use multiend::model::{DeviceId, Owner};
+use multiend::model::{DeviceId, Owner, Protocol};
+use multiend::store::DevicePlace;
 
 /// Where the configuration is looked for when nobody says where it is.
 const DEFAULT_PATHS: [&str; 2] = ["./multiend.toml", "/etc/multiend/multiend.toml"];
@@ -48,8 +49,18 @@ pub(crate) struct Admin {
 pub(crate) enum AdminCommand {
     /// Print what the database holds. It may read everything: not for each minute.
     Stats,
+    /// List the owners that are known, in the order of their JIDs.
+    Owners(Owners),
+    /// Show an owner's devices: state, last sign of life, bundle, prekeys, fingerprint.
+    Devices(OwnerArg),
+    /// Take a device out of the list that everybody is given, until it shows itself or is listed again.
+    Quarantine(Device),
+    /// Put a quarantined device back into the list.
+    Revive(Device),
+    /// Take a device out of the list and retract its bundle, for good.
+    Remove(Device),
     /// Print which identity keys a device has had, and since when.
-    IdentityKeys(DeviceArg),
+    IdentityKeys(Device),
     /// Say that the database was restored from a backup: all prekeys in it are void. It can be stopped and resumed.
     RestoreEpoch(RestoreEpoch),
     /// Print how far an owner's devices have read its archive.
@@ -64,14 +75,39 @@ pub(crate) struct OwnerArg {
     pub(crate) owner: Owner,
 }
 
+/// Which owners.
+#[derive(Debug, Args)]
+pub(crate) struct Owners {
+    /// Only those after this one, as the last of the page before
+    #[arg(long, value_name = "OWNER", value_parser = Owner::parse)]
+    pub(crate) after: Option<Owner>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+}
+
 /// Which device.
 #[derive(Debug, Args)]
-pub(crate) struct DeviceArg {
-    #[command(flatten)]
-    pub(crate) owner: OwnerArg,
-    /// The device's id
-    #[arg(value_name = "DEVICE", value_parser = |text: &str| DeviceId::parse(text).map_err(|error| error.to_string()))]
+pub(crate) struct Device {
+    /// The account, as alice@example.org
+    #[arg(value_parser = Owner::parse)]
+    pub(crate) owner: Owner,
+    /// legacy or omemo2
+    #[arg(value_parser = protocol)]
+    pub(crate) protocol: Protocol,
+    /// Its id, 1 to 2147483647
+    #[arg(value_parser = DeviceId::parse)]
     pub(crate) device: DeviceId,
+}
+
+impl From<Device> for DevicePlace {
+    fn from(Device { owner, protocol, device }: Device) -> Self {
+        Self { owner, protocol, device }
+    }
+}
+
+fn protocol(name: &str) -> Result<Protocol, &'static str> {
+    Protocol::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or("write legacy or omemo2")
 }
 
 /// What is so with the database.

@@ -18,7 +18,7 @@ use multiend::{admin, ops, serve, store};
 use serde::Serialize;
 use tracing::{error, info, warn};
 
-use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath};
+use crate::cli::{Admin, AdminCommand, Cli, Command, ConfigPath, Owners};
 
 /// What a command comes to.
 type Outcome = Result<ExitCode, Box<dyn Error>>;
@@ -104,16 +104,24 @@ async fn migrate(config: Config) -> Outcome {
 
 async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcome {
     let store = store::open(config.database.expose(), 1).await?;
+    let (store, clock) = (store.as_ref(), &SystemClock);
     match command {
-        AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store.as_ref(), &of.owner).await?, json),
-        AdminCommand::Stats => print(&admin::stats::stats(store.as_ref()).await?, json),
-        AdminCommand::IdentityKeys(of) => {
-            print(&identity_keys(store.as_ref(), &of.owner.owner, of.device).await?, json)
+        AdminCommand::Stats => print(&admin::stats::stats(store).await?, json),
+        AdminCommand::Owners(Owners { after, limit }) => {
+            print(&admin::owners::owners(store, after.as_ref(), limit).await?, json)
         }
+        AdminCommand::Devices(of) => print(&admin::devices::devices(store, &of.owner).await?, json),
+        AdminCommand::Quarantine(device) => print(&admin::device::quarantine(store, device.into(), clock).await?, json),
+        AdminCommand::Revive(device) => {
+            let limit = config.directory.max_devices;
+            print(&admin::device::revive(store, device.into(), limit, clock).await?, json)
+        }
+        AdminCommand::Remove(device) => print(&admin::device::remove(store, device.into(), clock).await?, json),
+        AdminCommand::Cursors(of) => print(&admin::cursors::cursors(store, &of.owner).await?, json),
+        AdminCommand::IdentityKeys(of) => print(&identity_keys(store, &of.owner, of.protocol, of.device).await?, json),
         AdminCommand::RestoreEpoch(what) => {
             let progress = |done, all| eprintln!("{done} of {all} devices");
-            let declaration = what.declaration();
-            print(&restore_epoch(store.as_ref(), &SystemClock, declaration, progress).await?, json)
+            print(&restore_epoch(store, clock, what.declaration(), progress).await?, json)
         }
     }
 }

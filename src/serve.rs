@@ -19,15 +19,16 @@ use tracing::{info, warn};
 
 use crate::admin::forget_claims;
 use crate::admin::last_run::{LastRun, LastRunError};
+use crate::admin::life_cycle;
 use crate::admin::purge::{self, PurgeSettings};
 use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
-use crate::config::Config;
+use crate::config::{Config, LifecycleMode};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::dispatch::{self, Doors};
 use crate::door::notice::{NoticeMetrics, NoticeSender};
 use crate::door::outcome::Accepted;
-use crate::door::plugin::{CopyDoor, CopyServices, PluginDoor, Servers};
+use crate::door::plugin::{CopyDoor, CopyServices, News, PluginDoor, Servers};
 use crate::door::service::Service;
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
 use crate::model::{Clock, SystemClock};
@@ -107,9 +108,12 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let archive = Archive::new(store.clone(), pages, clock.clone(), archive_metrics.clone())
         .with_unreadable(config.archive.unreadable);
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
-    let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service);
+    let news = News::new(servers.clone(), config.component_name.to_string());
+    let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service, news.clone());
+    let ids = ArchiveIds::new(&store.archive_id_secret().await?);
     let copies = CopyServices {
         directory: directory.clone(),
+        ids: ids.clone(),
         retention: retention(&config),
         clock: clock.clone(),
         ingest: ingest.clone(),
@@ -121,7 +125,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         MessageServices {
             store: store.clone(),
             directory: directory.clone(),
-            ids: ArchiveIds::new(&store.archive_id_secret().await?),
+            ids,
             retention: retention(&config),
             clock: clock.clone(),
             ingest,
@@ -147,10 +151,12 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), window, purging, stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let last_run = tokio::spawn(last_run.run(move || directory_metrics.issued(), stop.clone()));
+    let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let notices = NoticeSender {
         directory,
         addressing: aliases,
+        news,
         outbox: link.outbox.clone(),
         link: link.state.clone(),
         metrics: notice_metrics,
@@ -168,6 +174,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
         last_run.await.map_err(|error| ServeError::Task("the watch over the database", error))?;
+        lives.await.map_err(|error| ServeError::Task("the life cycle of devices", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
     match timeout(LAST_WAIT, rest).await {
@@ -244,6 +251,23 @@ fn directory_settings(config: &Config) -> directory::Settings {
         claims: ClaimRules { repeat_window: config.directory.repeat_window, ..ClaimRules::default() },
         domains: config.domains.clone(),
         max_subscriptions: config.directory.max_subscriptions,
+        life: life_settings(config),
+    }
+}
+
+fn life_settings(config: &Config) -> directory::LifeSettings {
+    let life = &config.directory.lifecycle;
+    directory::LifeSettings {
+        mode: match life.mode {
+            LifecycleMode::Off => directory::Mode::Off,
+            LifecycleMode::DryRun => directory::Mode::DryRun,
+            LifecycleMode::On => directory::Mode::On,
+        },
+        bundle_grace: life.bundle_grace,
+        unseen_limit: life.unseen_limit,
+        removal_delay: life.removal_delay,
+        seen_granularity: life.seen_granularity,
+        batch: life.batch,
     }
 }
 

@@ -30,6 +30,9 @@ mod contract {
     pub mod expiry;
     pub mod history;
     pub mod identities;
+    pub mod lifecycle;
+    pub mod lifecycle_model;
+    pub mod long_jids;
     pub mod notices;
     pub mod paging;
     pub mod paging_model;
@@ -186,6 +189,31 @@ on_both_databases! {
     }
     paging_model {
         paging_behaves_as_a_plain_list,
+    }
+    lifecycle {
+        a_device_without_a_bundle_is_due_until_it_has_one,
+        an_unseen_device_is_due_only_while_another_is_seen,
+        a_quarantined_device_leaves_the_list_and_a_sign_of_life_brings_it_back,
+        a_device_quarantined_for_want_of_a_bundle_needs_one_to_come_back,
+        a_list_that_names_a_quarantined_device_revives_it_and_one_that_leaves_it_out_does_not,
+        a_removed_device_is_gone_and_its_tombstones_stay,
+        due_devices_come_in_pages_that_miss_none,
+        two_instances_take_each_step_once,
+        a_long_pause_of_the_watch_begins_it_anew,
+        bundles_of_unlisted_devices_are_bounded,
+        devices_that_were_are_remembered_up_to_a_bound,
+        devices_from_before_there_were_lives_count_as_seen_when_the_schema_came,
+        what_an_older_program_lists_and_delists_confuses_nobody,
+    }
+    long_jids {
+        jids_of_full_length_are_kept_and_found,
+        requesters_of_full_length_are_told_apart,
+    }
+    lifecycle_model {
+        directory_6_and_8_lives_behave_as_the_model,
+        directory_8_a_dry_run_changes_nothing_and_says_what_would_be,
+        directory_8_who_was_not_watched_gets_the_grace_period_first,
+        a_session_that_the_database_has_forgotten_is_learned_again,
     }
     expiry {
         what_expires_is_hidden_at_the_instant,

@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minidom::Element;
-use multiend_crypto::address::{Address, DeviceId};
+use multiend_crypto::address::{Address, DeviceId, KeyId};
 use multiend_crypto::bundle::Bundle;
 use multiend_crypto::device::Device;
 use multiend_crypto::error::{DecryptError, StateError};
@@ -77,6 +77,12 @@ pub(crate) trait Keys: Send {
     fn bundle_changed(&self) -> bool;
     /// The server has accepted the bundle as it is now.
     fn bundle_published(&mut self);
+    /// What is published is not the bundle as it is now.
+    fn bundle_lost(&mut self);
+    /// Takes prekeys that others were given out of the bundle, and fills it up with new ones.
+    fn retire_prekeys(&mut self, issued: &[u32]) -> Result<(), ClientError>;
+    /// Replaces all prekeys.
+    fn replace_prekeys(&mut self) -> Result<(), ClientError>;
     /// The archive is about to be read: what it brings may use prekeys that others have used, too.
     fn catch_up_started(&mut self);
     /// The archive has been read to its end.
@@ -183,6 +189,19 @@ impl<P: Dialect> Keys for Device<P> {
 
     fn bundle_published(&mut self) {
         self.bundle_published();
+    }
+
+    fn bundle_lost(&mut self) {
+        self.bundle_lost();
+    }
+
+    fn retire_prekeys(&mut self, issued: &[u32]) -> Result<(), ClientError> {
+        let issued: Vec<KeyId> = issued.iter().filter_map(|id| KeyId::new(*id).ok()).collect();
+        self.retire_prekeys(&issued).map(drop).map_err(crypto)
+    }
+
+    fn replace_prekeys(&mut self) -> Result<(), ClientError> {
+        self.replace_prekeys().map_err(crypto)
     }
 
     fn catch_up_started(&mut self) {

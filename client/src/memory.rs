@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cipher::Cipher;
 use crate::error::ClientError;
 use crate::event::{Event, Received};
+use crate::extension::Offers;
 use crate::protocol::RemoteDevice;
 use crate::state::{State, StateError, StateFile};
 
@@ -15,6 +16,8 @@ pub(crate) struct Memory {
     pub(crate) cipher: Cipher,
     /// Listed devices that cannot be reached, until their list changes or the stream is renewed.
     pub(crate) unreachable: BTreeSet<RemoteDevice>,
+    /// What the service offers beyond the standards, as the present stream was told.
+    pub(crate) offers: Offers,
     last_number: u64,
     file: Arc<StateFile>,
     saves: u64,
@@ -37,7 +40,8 @@ impl Outcome {
 impl Memory {
     pub(crate) fn new(state: State, cipher: Cipher, file: StateFile) -> Self {
         let last_number = state.inbox.back().map_or(0, |(number, _)| *number);
-        Self { state, cipher, unreachable: BTreeSet::new(), last_number, file: Arc::new(file), saves: 0 }
+        let (unreachable, offers) = (BTreeSet::new(), Offers::default());
+        Self { state, cipher, unreachable, offers, last_number, file: Arc::new(file), saves: 0 }
     }
 
     /// Keeps a message until the caller has had it.

@@ -6,10 +6,13 @@ use tokio::sync::mpsc;
 use xmpp_parsers::jid::{BareJid, Jid};
 use xmpp_parsers::message::Message;
 
+use crate::cipher::Cipher;
 use crate::client::Inner;
 use crate::connection::Incoming;
 use crate::device_list;
+use crate::digest;
 use crate::event::{Event, Received, Via};
+use crate::extension::{self, Notice};
 use crate::history::HandedOut;
 use crate::keys::{Addressed, Opened, Sealed, Unreadable};
 use crate::memory::{Memory, Outcome};
@@ -75,6 +78,7 @@ impl Inner {
                         self.devices_changed(memory, &from, protocol, devices, outcome);
                     }
                 }
+                None if self.noticed(&memory.cipher, &message, via, from.as_ref()) => {}
                 None => {
                     let archive_id = stanza::archive_id(&message, &self.own_address());
                     self.take_in(memory, Delivery { message, archive_id, via }, outcome);
@@ -82,6 +86,22 @@ impl Inner {
             },
             None => {}
         }
+    }
+
+    /// Whether this is a notice to this device from its own directory; if so, what it asks for is noted.
+    fn noticed(&self, cipher: &Cipher, message: &Message, via: Via, from: Option<&Jid>) -> bool {
+        if via != Via::Live || from != Some(&self.own_address()) {
+            return false;
+        }
+        match extension::read_notice(message, cipher.id()) {
+            Some((protocol, _)) if cipher.part(protocol).is_err() => {}
+            Some((protocol, Notice::LowStock)) => self.upkeep.low_stock(protocol),
+            Some((protocol, Notice::Restored)) => self.upkeep.prekeys_void(protocol),
+            // What else is as it should be is looked at as on a new stream.
+            Some((_, Notice::Unlisted)) => self.upkeep.stream_renewed(),
+            None => return false,
+        }
+        true
     }
 
     fn is_from_recipient(&self, memory: &Memory, id: &str, from: Option<&Jid>) -> bool {
@@ -103,7 +123,11 @@ impl Inner {
         if self.settings.door.address_of(&owner) != from.to_bare() {
             return;
         }
+        let digest = digest::of_list(protocol, devices);
         let Some(devices) = device_list::read_ids(protocol, devices) else { return };
+        if owner == *self.account() {
+            memory.state.lists_mut(protocol).own_digest = digest;
+        }
         if owner == *self.account() && !devices.contains(&memory.cipher.id()) && memory.state.is_registered(protocol) {
             self.upkeep.unlisted();
         }

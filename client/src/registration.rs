@@ -7,8 +7,10 @@ use crate::cipher::Cipher;
 use crate::client::Inner;
 use crate::connection::Kind;
 use crate::device_list;
+use crate::digest;
 use crate::directory::{self, Node};
 use crate::error::ClientError;
+use crate::extension::{self, Offers};
 use crate::protocol::Protocol;
 use crate::stanza;
 
@@ -18,13 +20,18 @@ impl Inner {
     pub(crate) async fn prepare_stream(&self) -> Result<(), ClientError> {
         let own = self.account().clone().into();
         self.connection.request("carbons", &own, Kind::Set, stanza::enable_carbons(), None).await?;
+        self.discover().await?;
         self.choose_id().await?;
         let protocols = self.memory.lock().await.cipher.protocols();
         for protocol in &protocols {
             self.register(*protocol).await?;
             self.subscribe_to(self.account().clone(), *protocol).await?;
+            if self.memory.lock().await.offers.check {
+                self.check_itself(*protocol).await?;
+            } else {
+                self.keep_listed_in(*protocol).await?;
+            }
         }
-        self.keep_listed().await?;
         self.memory.lock().await.unreachable.clear();
         for protocol in protocols {
             let known: Vec<_> = {
@@ -43,6 +50,67 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Asks what is offered beyond the standards. A service that does not answer offers nothing.
+    async fn discover(&self) -> Result<(), ClientError> {
+        let own = self.own_address();
+        let offers = match self.connection.request("discovery", &own, Kind::Get, extension::discovery(), None).await {
+            Ok(answer) => answer.payload.as_ref().map(extension::read_offers).unwrap_or_default(),
+            Err(ClientError::Refused { .. }) => Offers::default(),
+            Err(error) => return Err(error),
+        };
+        self.memory.lock().await.offers = offers;
+        Ok(())
+    }
+
+    /// Compares what is published with what should be, and mends what differs. Costs one small request if nothing does.
+    async fn check_itself(&self, protocol: Protocol) -> Result<(), ClientError> {
+        const WHAT: &str = "the self-check";
+        let (device, bundle) = {
+            let memory = self.memory.lock().await;
+            (memory.cipher.id(), memory.cipher.part(protocol)?.bundle()?)
+        };
+        let request = extension::check(protocol, device);
+        let answer = self.connection.request(WHAT, &self.own_address(), Kind::Get, request, None).await?;
+        let published = answer.payload.as_ref().and_then(extension::read_check);
+        let published = published.ok_or(ClientError::Malformed(WHAT))?;
+        let list_is_known = {
+            let mut memory = self.memory.lock().await;
+            if published.bundle != digest::of_bundle(protocol, &bundle, device) {
+                memory.cipher.part_mut(protocol)?.bundle_lost();
+            }
+            let lists = memory.state.lists_mut(protocol);
+            let known = lists.devices.contains_key(self.account()) && lists.own_digest.is_some();
+            known && lists.own_digest == published.list
+        };
+        if published.bundle.is_some() && published.unissued == 0 {
+            self.upkeep.low_stock(protocol);
+        }
+        self.publish_bundle(protocol).await?;
+        if list_is_known && published.listed { Ok(()) } else { self.keep_listed_in(protocol).await }
+    }
+
+    /// Takes the prekeys that others were given out of the bundle, which is filled up with new ones. Their private halves
+    /// stay: whoever was given one may yet use it.
+    pub(crate) async fn replace_issued_prekeys(&self, protocol: Protocol) -> Result<(), ClientError> {
+        const WHAT: &str = "the stock of prekeys";
+        let (device, offered) = {
+            let memory = self.memory.lock().await;
+            (memory.cipher.id(), memory.offers.stock)
+        };
+        if !offered {
+            return Ok(());
+        }
+        let request = extension::stock(protocol, device);
+        let issued = match self.connection.request(WHAT, &self.own_address(), Kind::Get, request, None).await {
+            Ok(answer) => answer.payload.as_ref().and_then(extension::read_issued),
+            // Without a bundle there is none to be replaced.
+            Err(error) if error.is_not_found() => Some(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let issued = issued.ok_or(ClientError::Malformed(WHAT))?;
+        self.memory.lock().await.cipher.part_mut(protocol)?.retire_prekeys(&issued)
     }
 
     /// At the first start: makes sure that no other device of the account has the same id, and notes where the archive
@@ -113,18 +181,41 @@ impl Inner {
 
     /// Puts this device into one list if it is not in it, leaving everything else in the list as it is.
     async fn keep_listed_in(&self, protocol: Protocol) -> Result<(), ClientError> {
-        let listed = self.fetch_list(self.account(), protocol).await?;
-        let device = self.memory.lock().await.cipher.id();
-        let list = match device_list::with(protocol, listed.as_ref(), device)? {
-            Some(list) => {
-                self.publish(Node::Devices(protocol), list.clone()).await?;
-                Some(list)
-            }
-            None => listed,
+        let (device, offers) = {
+            let memory = self.memory.lock().await;
+            (memory.cipher.id(), memory.offers)
+        };
+        let list = if offers.devices {
+            Some(self.add_device(protocol, device).await?)
+        } else {
+            self.announce(protocol, device).await?
         };
         let ids = list.as_ref().and_then(|list| device_list::read_ids(protocol, list)).unwrap_or_default();
-        self.memory.lock().await.state.lists_mut(protocol).devices.insert(self.account().clone(), ids);
+        let mut memory = self.memory.lock().await;
+        let lists = memory.state.lists_mut(protocol);
+        lists.devices.insert(self.account().clone(), ids);
+        lists.own_digest = list.as_ref().and_then(|list| digest::of_list(protocol, list));
         Ok(())
+    }
+
+    /// Adds the device in one request, which changes nothing if it is there. Gives the list in force.
+    async fn add_device(&self, protocol: Protocol, device: u32) -> Result<Element, ClientError> {
+        const WHAT: &str = "the addition to the device list";
+        let request = extension::add_device(protocol, device);
+        let answer = self.connection.request(WHAT, &self.own_address(), Kind::Set, request, None).await?;
+        answer.payload.as_ref().and_then(extension::read_list).cloned().ok_or(ClientError::Malformed(WHAT))
+    }
+
+    /// Publishes the list with this device in it, if it is not there. Gives the list in force.
+    async fn announce(&self, protocol: Protocol, device: u32) -> Result<Option<Element>, ClientError> {
+        let listed = self.fetch_list(self.account(), protocol).await?;
+        match device_list::with(protocol, listed.as_ref(), device)? {
+            Some(list) => {
+                self.publish(Node::Devices(protocol), list.clone()).await?;
+                Ok(Some(list))
+            }
+            None => Ok(listed),
+        }
     }
 
     /// Publishes an item of the own directory; a node that exists with unsuitable settings gets suitable ones first.

@@ -46,12 +46,10 @@ impl Inner {
     ) -> Result<Sent, ClientError> {
         let (outgoing, devices) = {
             let _order = self.starting_sessions.lock().await;
-            let mut devices = self.reachable_devices(peer).await?;
-            if devices.is_empty() {
+            let accounts = if peer == self.account() { vec![peer] } else { vec![peer, self.account()] };
+            let devices = self.reachable_devices(&accounts).await?;
+            if !devices.iter().any(|remote| remote.account == *peer) {
                 return Err(ClientError::NoDevice(peer.clone()));
-            }
-            if peer != self.account() {
-                devices.extend(self.reachable_devices(self.account()).await?);
             }
             let mut memory = self.memory.lock().await;
             let encrypted = memory.cipher.encrypt(body, &devices)?;

@@ -8,70 +8,126 @@ use xmpp_parsers::jid::BareJid;
 use crate::client::Inner;
 use crate::connection::Kind;
 use crate::device_list;
+use crate::digest;
 use crate::directory::{self, Node};
 use crate::error::ClientError;
 use crate::event::Event;
+use crate::extension;
 use crate::history::HandedOut;
 use crate::protocol::{Protocol, RemoteDevice};
 
+/// A bundle, or why there is none.
+type Given = Result<Element, String>;
+
 impl Inner {
-    /// The devices of `account` with which there is a session now, this device left out, each in the first of the own
-    /// protocols in which it can be reached. Fetches the lists that are not known, and a bundle for each device without a
-    /// session; a device without a usable one is skipped with an event.
+    /// The devices of `accounts` with which there is a session now, this device left out, each in the first of the own
+    /// protocols in which it can be reached. Fetches the lists that are not known, and keys of each device without a
+    /// session; a device without usable ones is skipped with an event.
     ///
     /// To be called with [`Inner::starting_sessions`] held, right before a message is encrypted (XEP-0384, "Business
     /// Rules": not as soon as a device appears).
-    pub(crate) async fn reachable_devices(&self, account: &BareJid) -> Result<Vec<RemoteDevice>, ClientError> {
-        let mut reachable = Vec::new();
+    pub(crate) async fn reachable_devices(&self, accounts: &[&BareJid]) -> Result<Vec<RemoteDevice>, ClientError> {
+        let mut reachable: Vec<RemoteDevice> = Vec::new();
         // A device has the same number in both protocols.
-        let mut reached = BTreeSet::new();
-        if account == self.account() {
-            reached.insert(self.memory.lock().await.cipher.id());
-        }
+        let mut reached = BTreeSet::from([(self.account().clone(), self.memory.lock().await.cipher.id())]);
         for protocol in self.settings.protocols.iter() {
-            for device in self.devices(account, protocol).await? {
-                let remote = RemoteDevice { account: account.clone(), protocol, device };
-                if reached.contains(&device) {
-                    continue;
+            let mut wanted = Vec::new();
+            for account in accounts {
+                for device in self.devices(account, protocol).await? {
+                    if !reached.contains(&((*account).clone(), device)) {
+                        wanted.push(RemoteDevice { account: (*account).clone(), protocol, device });
+                    }
                 }
-                let has_session = self.memory.lock().await.cipher.has_session(&remote);
-                if has_session || self.start_session(&remote).await? {
-                    reached.insert(device);
-                    reachable.push(remote);
-                }
+            }
+            self.start_sessions(protocol, &wanted).await?;
+            let memory = self.memory.lock().await;
+            for remote in wanted.into_iter().filter(|remote| memory.cipher.has_session(remote)) {
+                reached.insert((remote.account.clone(), remote.device));
+                reachable.push(remote);
             }
         }
         Ok(reachable)
     }
 
-    /// Starts a session with a device; `false` if that is not possible at present.
-    pub(crate) async fn start_session(&self, remote: &RemoteDevice) -> Result<bool, ClientError> {
-        if self.memory.lock().await.unreachable.contains(remote) {
-            return Ok(false);
-        }
-        let problem = match self.fetch_bundle(remote).await {
-            Ok(Some(bundle)) => {
-                if let Some(handed) = HandedOut::bundle(remote, &bundle) {
-                    self.upkeep.handed_out(&remote.account, handed);
-                }
-                let mut memory = self.memory.lock().await;
-                // The device may have started one while the bundle was on its way.
-                if memory.cipher.has_session(remote) {
-                    return Ok(true);
-                }
-                match memory.cipher.part_mut(remote.protocol)?.start_session(&remote.account, remote.device, &bundle) {
-                    Ok(()) => return Ok(true),
-                    Err(problem) => problem,
+    /// Starts the sessions that there are not yet, as far as that is possible at present: by one claim for all of them
+    /// where the service offers that, else bundle by bundle.
+    pub(crate) async fn start_sessions(&self, protocol: Protocol, devices: &[RemoteDevice]) -> Result<(), ClientError> {
+        let (missing, offers) = {
+            let memory = self.memory.lock().await;
+            let missing =
+                |remote: &&RemoteDevice| !memory.cipher.has_session(remote) && !memory.unreachable.contains(*remote);
+            (devices.iter().filter(missing).cloned().collect::<Vec<_>>(), memory.offers)
+        };
+        let mut rest: &[RemoteDevice] = &missing;
+        if offers.claim {
+            rest = &[];
+            for part in missing.chunks(extension::MAX_CLAIMED) {
+                match self.claim(protocol, part).await {
+                    Ok(claimed) => {
+                        for (remote, given) in claimed {
+                            self.start_session(remote, given).await?;
+                        }
+                    }
+                    // Refused as a whole: what concerns a single device is said there.
+                    Err(ClientError::Refused { refusal, .. }) => {
+                        tracing::debug!(%refusal, "a claim was refused; the bundles are fetched");
+                        rest = &missing;
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            Ok(None) => "it has no bundle".to_owned(),
-            Err(error @ ClientError::Refused { .. }) => error.to_string(),
-            Err(error) => return Err(error),
-        };
-        self.memory.lock().await.unreachable.insert(remote.clone());
-        let RemoteDevice { account: owner, protocol, device } = remote.clone();
-        self.events.push([(None, Event::DeviceSkipped { owner, protocol, device, reason: problem })]);
-        Ok(false)
+        }
+        for remote in rest {
+            let given = match self.fetch_bundle(remote).await {
+                Ok(bundle) => bundle.ok_or_else(|| "it has no bundle".to_owned()),
+                Err(error @ ClientError::Refused { .. }) => Err(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            self.start_session(remote.clone(), given).await?;
+        }
+        Ok(())
+    }
+
+    /// Claims keys of several devices.
+    async fn claim(
+        &self,
+        protocol: Protocol,
+        devices: &[RemoteDevice],
+    ) -> Result<Vec<(RemoteDevice, Given)>, ClientError> {
+        const WHAT: &str = "the claim of keys";
+        let mut wanted: Vec<(BareJid, Vec<u32>)> = Vec::new();
+        for remote in devices {
+            match wanted.iter_mut().find(|(account, _)| *account == remote.account) {
+                Some((_, ids)) => ids.push(remote.device),
+                None => wanted.push((remote.account.clone(), vec![remote.device])),
+            }
+        }
+        let request = extension::claim(protocol, &wanted);
+        let answer = self.connection.request(WHAT, &self.own_address(), Kind::Set, request, None).await?;
+        let claimed = answer.payload.as_ref().and_then(|answer| extension::read_claim(protocol, answer));
+        let mut claimed = claimed.ok_or(ClientError::Malformed(WHAT))?;
+        claimed.retain(|(remote, _)| devices.contains(remote));
+        Ok(claimed)
+    }
+
+    /// Starts a session with a device from its keys. Without them, or if they are of no use, it is skipped from now on.
+    async fn start_session(&self, remote: RemoteDevice, given: Given) -> Result<(), ClientError> {
+        let mut memory = self.memory.lock().await;
+        // The device may have started one while its keys were on their way.
+        if memory.cipher.has_session(&remote) {
+            return Ok(());
+        }
+        if let Some(handed) = given.as_ref().ok().and_then(|bundle| HandedOut::bundle(&remote, bundle)) {
+            self.upkeep.handed_out(&remote.account, handed);
+        }
+        let keys = memory.cipher.part_mut(remote.protocol)?;
+        let started = given.and_then(|bundle| keys.start_session(&remote.account, remote.device, &bundle));
+        if let Err(reason) = started {
+            memory.unreachable.insert(remote.clone());
+            let RemoteDevice { account: owner, protocol, device } = remote;
+            self.events.push([(None, Event::DeviceSkipped { owner, protocol, device, reason })]);
+        }
+        Ok(())
     }
 
     /// The device ids of `account`, from memory if they are there. Subscribes to changes at the first look.
@@ -100,6 +156,10 @@ impl Inner {
         self.upkeep.handed_out(account, HandedOut::List(protocol, devices.clone()));
         let devices = devices.unwrap_or_default();
         let mut memory = self.memory.lock().await;
+        if account == self.account() {
+            memory.state.lists_mut(protocol).own_digest =
+                list.as_ref().and_then(|list| digest::of_list(protocol, list));
+        }
         memory.state.lists_mut(protocol).devices.insert(account.clone(), devices.clone());
         Ok(devices)
     }

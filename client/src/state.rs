@@ -72,6 +72,9 @@ pub(crate) struct Lists {
     pub(crate) registered: bool,
     /// The device lists of this account and of those it talks to.
     pub(crate) devices: BTreeMap<BareJid, Vec<u32>>,
+    /// The digest of this account's list as this device last read it (`urn:multiend:0`).
+    #[serde(default)]
+    pub(crate) own_digest: Option<String>,
     /// The accounts whose device lists are subscribed to.
     pub(crate) subscribed: BTreeSet<BareJid>,
 }

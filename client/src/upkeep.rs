@@ -31,6 +31,8 @@ pub(crate) struct Upkeep {
 struct Due {
     stream_renewed: bool,
     unlisted: bool,
+    low_stock: BTreeSet<Protocol>,
+    void_prekeys: BTreeSet<Protocol>,
     archive: bool,
     outdated_lists: BTreeSet<(BareJid, Protocol)>,
     missing_sessions: BTreeSet<RemoteDevice>,
@@ -46,6 +48,16 @@ impl Upkeep {
     /// This device is not in one of its account's lists any more.
     pub(crate) fn unlisted(&self) {
         self.due().unlisted = true;
+    }
+
+    /// Few prekeys of this device are left that nobody has.
+    pub(crate) fn low_stock(&self, protocol: Protocol) {
+        self.due().low_stock.insert(protocol);
+    }
+
+    /// No prekey of this device is handed out any more.
+    pub(crate) fn prekeys_void(&self, protocol: Protocol) {
+        self.due().void_prekeys.insert(protocol);
     }
 
     /// So much has come live that the archive should be read, to move the cursor on.
@@ -117,6 +129,16 @@ impl Inner {
             self.keep_listed().await?;
             self.upkeep.due().unlisted = false;
         }
+        let void = self.upkeep.due().void_prekeys.clone();
+        for protocol in void {
+            self.memory.lock().await.cipher.part_mut(protocol)?.replace_prekeys()?;
+            self.upkeep.due().void_prekeys.remove(&protocol);
+        }
+        let low = self.upkeep.due().low_stock.clone();
+        for protocol in low {
+            self.replace_issued_prekeys(protocol).await?;
+            self.upkeep.due().low_stock.remove(&protocol);
+        }
         if self.upkeep.due().archive {
             self.catch_up().await?;
             self.upkeep.due().archive = false;
@@ -159,8 +181,11 @@ impl Inner {
             let Some(remote) = next else { return Ok(()) };
             let _order = self.starting_sessions.lock().await;
             let missing = !self.memory.lock().await.cipher.has_session(&remote);
-            if missing && self.start_session(&remote).await? {
-                self.send_empty(&remote).await?;
+            if missing {
+                self.start_sessions(remote.protocol, std::slice::from_ref(&remote)).await?;
+                if self.memory.lock().await.cipher.has_session(&remote) {
+                    self.send_empty(&remote).await?;
+                }
             }
             self.upkeep.due().missing_sessions.remove(&remote);
         }

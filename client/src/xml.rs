@@ -13,6 +13,7 @@ pub(crate) mod ns {
     pub(crate) const CLIENT: &str = "jabber:client";
     pub(crate) const DATA: &str = "jabber:x:data";
     pub(crate) const DELAY: &str = "urn:xmpp:delay";
+    pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
     pub(crate) const EME: &str = "urn:xmpp:eme:0";
     pub(crate) const EPHEMERAL: &str = "urn:xmpp:ephemeral:0";
     pub(crate) const FORWARD: &str = "urn:xmpp:forward:0";

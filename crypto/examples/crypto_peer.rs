@@ -53,10 +53,17 @@ fn main() {
     let (mut omemo2, mut legacy) = (None, None);
     for line in stdin().lines() {
         let Ok(line) = line else { return };
-        let answer = answer(&line, &mut omemo2, &mut legacy)
-            .unwrap_or_else(|Failure(code, text)| json!({ "err": code, "text": text }));
-        println!("{answer}");
+        println!("{}", answer_line(&line, &mut omemo2, &mut legacy));
     }
+}
+
+/// The answer to one line, from and to the devices of this peer.
+pub(crate) fn answer_line(
+    line: &str,
+    omemo2: &mut Option<Device<Omemo2>>,
+    legacy: &mut Option<Device<Legacy>>,
+) -> Value {
+    answer(line, omemo2, legacy).unwrap_or_else(|Failure(code, text)| json!({ "err": code, "text": text }))
 }
 
 fn answer(line: &str, omemo2: &mut Option<Device<Omemo2>>, legacy: &mut Option<Device<Legacy>>) -> Answer {

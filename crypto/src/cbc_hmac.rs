@@ -82,6 +82,25 @@ impl CipherKeys {
 mod tests {
     use super::*;
 
+    /// libsignal-protocol-c's `test_chain_key_derivation_v3`: the keys for the first message of a chain.
+    #[test]
+    fn known_answer() {
+        use crate::generation::{Generation, Legacy};
+        let chain_key = <[u8; 32]>::try_from(
+            hex::decode("8ab72d6f4cc5ac0d387eaf463378ddb28edd07385b1cb01250c715982e7ad48f").unwrap(),
+        );
+        let message_key = hmac_sha256(&chain_key.unwrap(), &[&[0x01]]);
+        let keys = CipherKeys::derive(&message_key, Legacy::MESSAGE_INFO);
+        assert_eq!(
+            hex::encode(keys.encryption.as_slice()),
+            "bf51e9d75e0e31031051f82a2491ffc084fa298b7793bd9db620056febf45217"
+        );
+        assert_eq!(
+            hex::encode(keys.authentication.as_slice()),
+            "c6c77d6a73a354337a56435e34607dfe48e3ace14e77314dc6abc172e7a7030b"
+        );
+    }
+
     #[test]
     fn opens_what_it_encrypted_and_nothing_else() {
         let keys = CipherKeys::derive(&[7; 32], b"info");

@@ -4,7 +4,10 @@
 //! could have forced (RFC 7748, section 6.1; the bug that vodozemac 0.10 fixed). Public keys are checked once, when they
 //! are parsed, so that a [`PublicKey`] is never of low order and has exactly one byte form.
 
-use core::fmt;
+use core::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 use std::sync::OnceLock;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -68,8 +71,23 @@ pub enum KeyError {
 }
 
 /// An X25519 public key: canonical and not of low order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct PublicKey(x25519_dalek::PublicKey);
+
+/// The form is canonical, so the bytes tell. The library would reduce both to elements of the field first, each time.
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl Hash for PublicKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
 
 impl PublicKey {
     /// Checks and takes 32 bytes, the little-endian u-coordinate (RFC 7748, section 5).
@@ -86,6 +104,12 @@ impl PublicKey {
             return Err(KeyError::LowOrder);
         }
         Ok(Self(bytes.into()))
+    }
+
+    /// The public half of an own key, which needs no check: a multiple of the base point by a clamped scalar is never of low
+    /// order.
+    pub(crate) fn own(point: &curve25519_dalek::MontgomeryPoint) -> Self {
+        Self(point.to_bytes().into())
     }
 
     /// The 32 bytes that [`PublicKey::from_slice`] takes.

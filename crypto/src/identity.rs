@@ -141,6 +141,12 @@ impl IdentityKeyPair {
         IdentityKey(self.0.verifying_key())
     }
 
+    /// The public half in its Curve25519 form: that of [`IdentityKeyPair::to_curve25519`], without computing it anew.
+    #[must_use]
+    pub fn curve25519_public_key(&self) -> PublicKey {
+        PublicKey::own(&self.0.verifying_key().to_montgomery())
+    }
+
     /// Signs with Ed25519, as OMEMO 2 wants it.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_LENGTH] {
@@ -205,6 +211,7 @@ mod tests {
             let public = pair.public_key();
             let curve = public.to_curve25519().unwrap();
             assert_eq!(pair.to_curve25519().public_key(), curve);
+            assert_eq!(pair.curve25519_public_key(), curve);
             let sign_bit = public.as_bytes()[31] & 0x80 != 0;
             assert_eq!(IdentityKey::from_curve25519(&curve, sign_bit), Ok(public));
             assert_ne!(IdentityKey::from_curve25519(&curve, !sign_bit), Ok(public));

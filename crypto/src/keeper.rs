@@ -85,8 +85,11 @@ impl<S: Store, P: Protocol> Keeper<S, P> {
         change: impl FnOnce(&mut Device<P>) -> Result<T, E>,
     ) -> Result<T, KeeperError<E, S::Error>> {
         let result = change(&mut self.device).map_err(KeeperError::Device)?;
-        self.store.save(&self.device.to_state()?).map_err(KeeperError::Store)?;
-        Ok(result)
+        let state = self.device.to_state()?;
+        match self.store.save(&state) {
+            Ok(()) => Ok(result),
+            Err(error) => Err(self.go_back(error)),
+        }
     }
 
     /// Decrypts a message, lets `keep` keep it durably, and only then saves that its key is gone.
@@ -106,17 +109,124 @@ impl<S: Store, P: Protocol> Keeper<S, P> {
         let state = self.device.to_state()?;
         match keep(&decrypted).and_then(|()| self.store.save(&state)) {
             Ok(()) => Ok(decrypted),
-            Err(error) => {
-                if let Some(saved) = self.store.load().map_err(KeeperError::Store)? {
-                    self.device = Device::from_state(&zeroize::Zeroizing::new(saved))?;
+            Err(error) => Err(self.go_back(error)),
+        }
+    }
+
+    /// Takes the device as it was last saved, after the store has failed with `error`.
+    fn go_back<E>(&mut self, error: S::Error) -> KeeperError<E, S::Error> {
+        match self.store.load() {
+            Ok(Some(saved)) => match Device::from_state(&zeroize::Zeroizing::new(saved)) {
+                Ok(device) => {
+                    self.device = device;
+                    KeeperError::Store(error)
                 }
-                Err(KeeperError::Store(error))
-            }
+                Err(broken) => KeeperError::State(broken),
+            },
+            Ok(None) => KeeperError::Store(error),
+            Err(worse) => KeeperError::Store(worse),
         }
     }
 
     /// The store, for what else is kept in it.
     pub const fn store_mut(&mut self) -> &mut S {
         &mut self.store
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
+    use super::*;
+    use crate::{
+        address::{Address, DeviceId},
+        generation::Omemo2,
+    };
+
+    /// A disk that outlives a crash, with an account of what was done in which order.
+    #[derive(Default)]
+    struct Disk {
+        state: Option<Vec<u8>>,
+        texts: Vec<Vec<u8>>,
+        log: Vec<&'static str>,
+        fails: bool,
+    }
+
+    impl Store for Rc<RefCell<Disk>> {
+        type Error = &'static str;
+
+        fn save(&mut self, state: &[u8]) -> Result<(), &'static str> {
+            let mut disk = self.borrow_mut();
+            if disk.fails {
+                return Err("no room");
+            }
+            disk.log.push("saved");
+            disk.state = Some(state.to_vec());
+            Ok(())
+        }
+
+        fn load(&mut self) -> Result<Option<Vec<u8>>, &'static str> {
+            Ok(self.borrow().state.clone())
+        }
+    }
+
+    type Kept = Keeper<Rc<RefCell<Disk>>, Omemo2>;
+
+    fn keeper(disk: &Rc<RefCell<Disk>>, jid: &str) -> Kept {
+        Keeper::open(Rc::clone(disk), || Device::generate(jid, DeviceId::new(1).unwrap(), 0)).unwrap()
+    }
+
+    fn scene() -> (Rc<RefCell<Disk>>, Rc<RefCell<Disk>>, Kept, Kept, Address) {
+        let [here, there] = [(); 2].map(|()| Rc::new(RefCell::new(Disk::default())));
+        let (mut alice, bob) = (keeper(&here, "a@x.org"), keeper(&there, "b@x.org"));
+        let to_bob = Address::new("b@x.org", 1).unwrap();
+        let bundle = bob.device().bundle();
+        alice.change(|device| device.start_session(&to_bob, &bundle)).unwrap();
+        (here, there, alice, bob, to_bob)
+    }
+
+    #[test]
+    fn what_was_let_out_was_saved_so_that_no_key_is_used_twice() {
+        let (disk, _, mut alice, mut bob, to_bob) = scene();
+        let first = alice.change(|device| device.encrypt(b"first", std::slice::from_ref(&to_bob))).unwrap();
+        disk.borrow_mut().fails = true;
+        let refused = alice.change(|device| device.encrypt(b"never sent", std::slice::from_ref(&to_bob)));
+        assert!(matches!(refused, Err(KeeperError::Store("no room"))));
+        let saved = disk.borrow().state.clone().unwrap();
+        assert_eq!(alice.device().to_state().unwrap().as_slice(), saved, "it is as it was last saved");
+
+        // The crash: everything in memory is gone.
+        disk.borrow_mut().fails = false;
+        let mut alice = keeper(&disk, "a@x.org");
+        let second = alice.change(|device| device.encrypt(b"second", &[to_bob])).unwrap();
+        for (message, text) in [(second, b"second".as_slice()), (first, b"first")] {
+            let read = bob.decrypt("a@x.org", &message, |_| Ok(())).unwrap();
+            assert_eq!(read.plaintext.unwrap().as_slice(), text);
+        }
+    }
+
+    #[test]
+    fn a_crash_between_decrypting_and_saving_loses_nothing() {
+        let (_, disk, mut alice, mut bob, to_bob) = scene();
+        let message = alice.change(|device| device.encrypt(b"hello", &[to_bob])).unwrap();
+        let keep = |decrypted: &Decrypted<Omemo2>| {
+            let mut disk = disk.borrow_mut();
+            disk.log.push("kept");
+            disk.texts.push(decrypted.plaintext.as_ref().unwrap().to_vec());
+            Ok(())
+        };
+        // The text cannot be kept; then it is kept, but the state cannot be saved.
+        assert!(bob.decrypt("a@x.org", &message, |_| Err("no room")).is_err());
+        disk.borrow_mut().fails = true;
+        assert!(bob.decrypt("a@x.org", &message, keep).is_err());
+        disk.borrow_mut().fails = false;
+        drop(bob);
+        let mut bob = keeper(&disk, "b@x.org");
+        bob.decrypt("a@x.org", &message, keep).unwrap();
+        assert!(matches!(bob.decrypt("a@x.org", &message, keep), Err(KeeperError::Device(DecryptError::Duplicate))));
+        let disk = disk.borrow();
+        assert_eq!(disk.texts, [b"hello", b"hello"], "kept twice rather than lost");
+        assert_eq!(disk.log, ["saved", "kept", "kept", "saved"], "kept before the key was gone");
     }
 }

@@ -8,10 +8,10 @@ use super::table::Table;
 use crate::model::{DeviceId, Owner, Protocol};
 use crate::store::{HistoryStore, StoreError};
 
-/// Most keys that are shown per protocol.
+/// Most keys that are shown.
 const LIMIT: u32 = 1_000;
 
-/// The identity keys of a device, the present one of each protocol first.
+/// The identity keys of a device, the present one first.
 #[derive(Debug, Clone, Serialize)]
 pub struct IdentityKeys {
     /// The keys.
@@ -21,8 +21,6 @@ pub struct IdentityKeys {
 /// One of them.
 #[derive(Debug, Clone, Serialize)]
 pub struct IdentityKey {
-    /// In which protocol.
-    pub protocol: &'static str,
     /// When it was first published, or first recorded (XEP-0082).
     pub since: String,
     /// Whether it is the present one.
@@ -35,26 +33,23 @@ pub struct IdentityKey {
 pub async fn identity_keys<S: HistoryStore + ?Sized>(
     store: &S,
     owner: &Owner,
+    protocol: Protocol,
     device: DeviceId,
 ) -> Result<IdentityKeys, StoreError> {
-    let mut keys = Vec::new();
-    for protocol in Protocol::ALL {
-        let recorded = store.identity_keys(owner, protocol, device, LIMIT).await?;
-        keys.extend(recorded.into_iter().enumerate().map(|(place, identity)| IdentityKey {
-            protocol: protocol.name(),
-            since: identity.since.to_xmpp(),
-            present: place == 0,
-            key: hex::encode(identity.key),
-        }));
-    }
-    Ok(IdentityKeys { keys })
+    let recorded = store.identity_keys(owner, protocol, device, LIMIT).await?;
+    let keys = recorded.into_iter().enumerate().map(|(place, identity)| IdentityKey {
+        since: identity.since.to_xmpp(),
+        present: place == 0,
+        key: hex::encode(identity.key),
+    });
+    Ok(IdentityKeys { keys: keys.collect() })
 }
 
 impl fmt::Display for IdentityKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(["protocol", "since", "present", "key"]);
+        let mut table = Table::new(["since", "present", "key"]);
         for key in &self.keys {
-            table.row([&key.protocol, &key.since, &if key.present { "yes" } else { "no" }, &key.key]);
+            table.row([&key.since, &if key.present { "yes" } else { "no" }, &key.key]);
         }
         table.fmt(f)
     }

@@ -6,9 +6,13 @@
 //! a running server must be told of it goes through the database.
 
 pub mod cursors;
+pub mod device;
+pub mod devices;
 pub mod forget_claims;
 pub mod identity_keys;
 pub mod last_run;
+pub mod life_cycle;
+pub mod owners;
 pub mod purge;
 pub mod restore_epoch;
 pub mod stats;

@@ -265,6 +265,7 @@ fn is_about_messages(error: &StoreError) -> bool {
         | StoreError::Schema { .. }
         | StoreError::Migration(_)
         | StoreError::File { .. }
+        | StoreError::TooManyBundles
         | StoreError::Random
         | StoreError::TooManyChanges
         | StoreError::Unconfirmed

@@ -15,8 +15,8 @@ mod values;
 pub use load::{Loaded, load};
 pub use problem::{ConfigError, Problem};
 pub use sections::{
-    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogFormat, LogSettings,
-    PluginSettings, RetentionSettings,
+    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LifecycleMode, LifecycleSettings,
+    LimitSettings, LogFormat, LogSettings, PluginSettings, RetentionSettings,
 };
 pub use settings::Config;
 pub use values::{DatabaseUrl, LogLevel, ServerAddress};

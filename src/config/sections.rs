@@ -72,11 +72,67 @@ pub struct DirectorySettings {
     /// Explicit subscriptions to one node; 0 to 100,000. Default 1,000.
     #[serde(deserialize_with = "within::<_, _, 0, 100_000>")]
     pub max_subscriptions: u32,
+    /// `[directory.lifecycle]`.
+    pub lifecycle: LifecycleSettings,
 }
 
 impl Default for DirectorySettings {
     fn default() -> Self {
-        Self { max_devices: 32, repeat_window: DAY, max_subscriptions: 1_000 }
+        Self { max_devices: 32, repeat_window: DAY, max_subscriptions: 1_000, lifecycle: LifecycleSettings::default() }
+    }
+}
+
+/// `mode` of `[directory.lifecycle]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LifecycleMode {
+    /// Nobody looks.
+    Off,
+    /// What would be done shows in the metrics; nothing is done.
+    #[default]
+    DryRun,
+    /// It is done.
+    On,
+}
+
+/// `[directory.lifecycle]`: devices that are dead are quarantined, and removed later (see docs/operations.md).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LifecycleSettings {
+    /// `"off"`, `"dry-run"` or `"on"`. Default dry-run.
+    pub mode: LifecycleMode,
+    /// How long a device may be listed without a bundle before it is quarantined. Default 7 d.
+    #[serde(deserialize_with = "duration")]
+    pub bundle_grace: Duration,
+    /// How long a device may go unseen, while another one of its list is seen, before it is quarantined. Default 90 d.
+    #[serde(deserialize_with = "duration")]
+    pub unseen_limit: Duration,
+    /// How long a device stays in quarantine before it is removed. Default 30 d.
+    #[serde(deserialize_with = "duration")]
+    pub removal_delay: Duration,
+    /// Signs of life of one device closer together than this are written as one. Default 1 h.
+    #[serde(deserialize_with = "duration")]
+    pub seen_granularity: Duration,
+    /// How often all that is due is looked at. Default 1 h.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// Devices looked at, or signs of life written, in one statement; 1 to 10,000. Default 500.
+    #[serde(deserialize_with = "within::<_, _, 1, 10_000>")]
+    pub batch: u32,
+}
+
+impl Default for LifecycleSettings {
+    fn default() -> Self {
+        let hour = Duration::from_secs(60 * 60);
+        Self {
+            mode: LifecycleMode::DryRun,
+            bundle_grace: DAY.saturating_mul(7),
+            unseen_limit: DAY.saturating_mul(90),
+            removal_delay: DAY.saturating_mul(30),
+            seen_granularity: hour,
+            interval: hour,
+            batch: 500,
+        }
     }
 }
 

@@ -161,6 +161,12 @@ impl ConfigFile {
         if self.archive.batch_delay > MAX_BATCH_DELAY {
             problems.push(Problem::at("archive.batch_delay", "must not be more than one second"));
         }
+        let lifecycle = &self.directory.lifecycle;
+        if lifecycle.seen_granularity >= lifecycle.unseen_limit {
+            let text = "must be less than directory.lifecycle.unseen_limit: a device that is seen all the time would count \
+                        as unseen";
+            problems.push(Problem::at("directory.lifecycle.seen_granularity", text));
+        }
         let (Some(database), Some(component_secret), Some(component_name), true) =
             (database, component_secret, self.component.name, problems.is_empty())
         else {

@@ -71,6 +71,7 @@ impl Directory {
             tracing::warn!(%owner, protocol = protocol.name(), %device, "a device has a new identity key; its prekeys are void");
         }
         self.metrics.bundle_published(protocol, &outcome);
+        self.alive(owner, protocol, device);
         Ok(())
     }
 
@@ -166,7 +167,7 @@ impl Directory {
         Self::writer(owner, requester)?;
         let mut any = false;
         for device in devices {
-            any |= self.store.retract_bundle(owner, protocol, *device).await?;
+            any |= self.store.retract_bundle(owner, protocol, *device, self.clock.now()).await?;
         }
         if any { Ok(()) } else { Err(DirectoryError::NotFound("no such bundle")) }
     }

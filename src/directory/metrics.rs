@@ -2,8 +2,10 @@
 
 use prometheus::{IntCounterVec, Opts, Registry};
 
+use super::life::{LifeRun, Mode};
+use super::life_metrics::LifeMetrics;
 use crate::model::Protocol;
-use crate::store::{BundlePublished, ClaimKind, ClaimLimit, ClaimOutcome};
+use crate::store::{BundlePublished, ClaimKind, ClaimLimit, ClaimOutcome, DeviceStates};
 
 /// Counters of the directory, all present at 0 from the start.
 #[derive(Clone)]
@@ -14,6 +16,7 @@ pub struct DirectoryMetrics {
     identity_changes: IntCounterVec,
     lists: IntCounterVec,
     histories: IntCounterVec,
+    life: LifeMetrics,
 }
 
 const NO_BUNDLE: &str = "no-bundle";
@@ -50,6 +53,7 @@ impl DirectoryMetrics {
             )?,
             lists: counter("lists_total", "Device lists published, by result", &["protocol", "result"])?,
             histories: counter("histories_total", "Histories asked for, by result", &["result"])?,
+            life: LifeMetrics::register(registry)?,
         };
         for protocol in Protocol::ALL.map(Protocol::name) {
             let results = ClaimKind::ALL.map(ClaimKind::name).into_iter().chain([NO_BUNDLE, NO_PREKEY]);
@@ -106,5 +110,21 @@ impl DirectoryMetrics {
     pub(super) fn list_published(&self, protocol: Protocol, merged: bool) {
         let result = if merged { "merged" } else { "as-published" };
         self.lists.with_label_values(&[protocol.name(), result]).inc();
+    }
+
+    pub(super) fn life_cycle(&self, run: &LifeRun, mode: Mode) {
+        self.life.run(run, mode);
+    }
+
+    pub(super) fn device_states(&self, states: &DeviceStates) {
+        self.life.states(states);
+    }
+
+    pub(super) fn revived(&self) {
+        self.life.revived();
+    }
+
+    pub(super) fn sign_lost(&self) {
+        self.life.sign_lost();
     }
 }

@@ -11,6 +11,9 @@ mod device;
 mod device_list;
 pub mod digest;
 mod history;
+mod life;
+mod life_metrics;
+mod life_signs;
 mod metrics;
 mod node;
 mod notice;
@@ -28,6 +31,7 @@ pub use claim::{ClaimError, Wanted};
 pub use device::Published;
 pub use device_list::ListChange;
 pub use history::HistoryPage;
+pub use life::{LifeRun, LifeSettings, Mode};
 pub use metrics::DirectoryMetrics;
 pub use node::Contents;
 pub use notice::{Due, Told};
@@ -46,6 +50,8 @@ pub struct Settings {
     pub domains: BTreeSet<DomainPart>,
     /// Most subscriptions to one node.
     pub max_subscriptions: u32,
+    /// When a device's life is over.
+    pub life: LifeSettings,
 }
 
 /// Why the directory refuses.
@@ -78,7 +84,7 @@ pub enum DirectoryError {
     /// There was no such subscription.
     #[error("not subscribed")]
     NotSubscribed,
-    /// The database.
+    /// The database; or one of the rules that it holds, as [`StoreError::TooManyBundles`].
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -90,12 +96,20 @@ pub struct Directory {
     settings: Settings,
     metrics: DirectoryMetrics,
     known_sessions: session::KnownSessions,
+    life: life_signs::LifeSigns,
 }
 
 impl Directory {
     /// A directory on a store.
     pub fn new(store: SharedStore, clock: Arc<dyn Clock>, settings: Settings, metrics: DirectoryMetrics) -> Self {
-        Self { store, clock, settings, metrics, known_sessions: session::KnownSessions::default() }
+        Self {
+            store,
+            clock,
+            settings,
+            metrics,
+            known_sessions: session::KnownSessions::default(),
+            life: life_signs::LifeSigns::default(),
+        }
     }
 
     /// The session that writes, which must be one of the owner's.

@@ -139,7 +139,12 @@ async fn answer(mut waiting: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>, outb
         let Ok(incoming) = Incoming::parse(&bytes) else { continue };
         let mut replies = match doors.plugin.recognise(&incoming) {
             Some(_) => doors.plugin.answer(&incoming).await,
-            None => doors.requests.answer(&incoming).await,
+            None => {
+                let mut replies = doors.requests.answer(&incoming).await;
+                let owner = doors.requests.owner(&incoming);
+                replies.extend(owner.and_then(|owner| doors.plugin.news(&incoming, &owner)));
+                replies
+            }
         };
         if replies.iter().any(|reply| reply.len() > LONGEST_STANZA) {
             let text = "the answer would be too long for one stanza; ask for less at once";

@@ -5,6 +5,7 @@
 
 pub mod alias;
 mod archive;
+mod authorship;
 mod directory;
 pub mod dispatch;
 mod extension;

@@ -11,6 +11,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::plugin::News;
 use super::service::Addressing;
 use crate::directory::{Directory, DirectoryError, Due, Told};
 use crate::link::{LinkState, Outbox, SendError};
@@ -62,6 +63,8 @@ pub struct NoticeSender {
     pub directory: Arc<Directory>,
     /// How owners are called.
     pub addressing: Arc<dyn Addressing>,
+    /// Tells servers that keep lists, too.
+    pub news: News,
     /// Where they go.
     pub outbox: Outbox,
     /// Whether the link is up.
@@ -99,8 +102,11 @@ impl NoticeSender {
         let count = u32::try_from(due.len()).unwrap_or(BATCH);
         let mut sent = Vec::with_capacity(due.len());
         for due in due {
-            let stanzas = stanzas(&due, self.addressing.as_ref());
+            let mut stanzas = stanzas(&due, self.addressing.as_ref());
             let result = if stanzas.is_empty() { MOOT } else { SENT };
+            if due.notice.kind == NoticeKind::ListChanged {
+                stanzas.extend(self.news.list_changed(&due.notice.owner, Node::DeviceList(due.notice.protocol)));
+            }
             if !self.send(stanzas, stop).await {
                 break;
             }

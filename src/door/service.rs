@@ -128,6 +128,7 @@ impl Service {
         addressing: &dyn Addressing,
     ) -> Result<Answer, StanzaError> {
         let Request { requester, owner, relation, payload } = request;
+        self.directory.seen(&owner, &requester).await;
         match payload {
             Payload::Pubsub(payload) => {
                 directory::answer(&self.directory, Request { requester, owner, relation, payload }).await
@@ -176,6 +177,7 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
         StoreError::TooManyChanges | StoreError::Unconfirmed => {
             StanzaError::new(Condition::ResourceConstraint, error.to_string())
         }
+        StoreError::TooManyBundles => StanzaError::new(Condition::PolicyViolation, error.to_string()),
         _ => {
             tracing::error!(%error, "a request failed in the database");
             StanzaError::new(Condition::InternalServerError, "a fault on our side; it has been logged")
@@ -191,7 +193,7 @@ mod tests {
 
     use super::*;
     use crate::archive::{ArchiveMetrics, PageLimits};
-    use crate::directory::{DirectoryMetrics, Settings};
+    use crate::directory::{DirectoryMetrics, LifeSettings, Settings};
     use crate::door::alias::Aliases;
     use crate::door::request::Relation;
     use crate::model::{Requester, SystemClock};
@@ -213,8 +215,13 @@ mod tests {
         store::migrate(&url).await.unwrap();
         let store = store::open(&url, 1).await.unwrap();
         let registry = Registry::new();
-        let settings =
-            Settings { max_devices: 1, claims: store::ClaimRules::default(), domains: [].into(), max_subscriptions: 1 };
+        let settings = Settings {
+            max_devices: 1,
+            claims: store::ClaimRules::default(),
+            domains: [].into(),
+            max_subscriptions: 1,
+            life: LifeSettings::default(),
+        };
         let metrics = DirectoryMetrics::register(&registry).unwrap();
         let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
         let metrics = ArchiveMetrics::register(&registry).unwrap();

@@ -115,7 +115,13 @@ pub trait DirectoryStore: Send + Sync {
     ) -> Result<BundlePublished, StoreError>;
 
     /// Removes a device's bundle; its prekeys are withdrawn, its tombstones stay. `false` if there was none.
-    async fn retract_bundle(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<bool, StoreError>;
+    async fn retract_bundle(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
 
     /// Bundles exactly as published (device, item id, payload), by device id; of the devices given, or of all; the first
     /// `limit` of them.

@@ -45,6 +45,10 @@ pub enum StoreError {
         "no prekeys are handed out: the database may have been restored from a backup, and the operator has not confirmed it yet"
     )]
     Unconfirmed,
+    /// The account has as many bundles of devices that are not listed as it may, and all are new; or it has had as many
+    /// devices as can be remembered.
+    #[error("this account has bundles of too many devices that are not in its list; retract some first")]
+    TooManyBundles,
     /// The system gave no randomness.
     #[error("the system gives no random bytes")]
     Random,

@@ -16,6 +16,8 @@ mod epoch;
 mod error;
 mod history;
 mod history_rows;
+mod life_rows;
+mod lifecycle;
 mod list_merge;
 mod metrics;
 mod notice;
@@ -36,6 +38,10 @@ pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublis
 pub use epoch::{Deployment, EpochStore, Voided};
 pub use error::StoreError;
 pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
+pub use lifecycle::{
+    DevicePlace, DeviceRecord, DeviceState, DeviceStates, Due, DuePage, DuePlace, LifecycleStore, OwnerRecord,
+    QuarantineCause, Revived, SignOfLife, Step,
+};
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 pub use preferences::PreferencesStore;
@@ -51,6 +57,7 @@ pub trait Store:
     + ArchiveStore
     + PreferencesStore
     + CursorStore
+    + LifecycleStore
 {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
@@ -62,6 +69,13 @@ pub type SharedStore = Arc<dyn Store>;
 /// Sessions of one owner and protocol that are remembered, for what they saw of the device list and for which device they
 /// are. Resources are chosen by clients, often at random: the ones longest unchanged are forgotten.
 const SESSIONS_REMEMBERED: i64 = 100;
+
+/// Bundles that an owner may have in one protocol beyond those of listed and quarantined devices: a client publishes its
+/// bundle before it is listed, and few retract it when they are not listed any more.
+const UNLISTED_BUNDLES: usize = 16;
+
+/// Devices of one owner and protocol whose identity and issued prekeys are remembered, their bundle retracted or not.
+const DEVICES_REMEMBERED: i64 = 1_000;
 
 /// Opens the database behind a URL (`postgres://…` or `sqlite:PATH`) without migrating it. Refuses one whose schema is
 /// older or newer than this program knows.

@@ -66,17 +66,17 @@ pub async fn a_changed_identity_is_told_and_withdraws_the_older_prekeys(database
     assert_eq!((published.withdrawn, published.added, published.unissued), (3, 2, 2));
     assert_eq!(claim(&store, "bob", at(1)).await, Got::Fresh(11));
     // Known beyond a retraction.
-    store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap();
+    store.retract_bundle(&alice(), OMEMO2, device(1), at(0)).await.unwrap();
     assert!(publish(&store, &plain_bundle(3, 21..=22)).await.identity_changed);
 }
 
 pub async fn a_retracted_bundle_is_gone(database: Database) {
     let store = database.open().await;
-    assert!(!store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap());
+    assert!(!store.retract_bundle(&alice(), OMEMO2, device(1), at(0)).await.unwrap());
     publish(&store, &plain_bundle(1, 1..=3)).await;
     assert_eq!(claim(&store, "bob", at(1)).await, Got::Fresh(1));
-    assert!(store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap());
-    assert!(!store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap());
+    assert!(store.retract_bundle(&alice(), OMEMO2, device(1), at(0)).await.unwrap());
+    assert!(!store.retract_bundle(&alice(), OMEMO2, device(1), at(0)).await.unwrap());
     assert!(store.published_bundles(&alice(), OMEMO2, None, 128).await.unwrap().is_empty());
     assert_eq!(stock(&store).await, Stock::default());
     assert_eq!(claim(&store, "bob", at(2)).await, Got::NoBundle);

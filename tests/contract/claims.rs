@@ -89,7 +89,7 @@ pub async fn an_issued_prekey_is_never_unissued_again(database: Database) {
     publish(&store, &plain_bundle(1, [2])).await;
     assert_eq!(publish(&store, &plain_bundle(1, 1..=2)).await.already_issued, 1);
     assert_eq!(publish(&store, &bundle(1, &[(77, 1), (2, 2)])).await.already_issued, 1);
-    store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap();
+    store.retract_bundle(&alice(), OMEMO2, device(1), at(0)).await.unwrap();
     assert_eq!(publish(&store, &plain_bundle(1, 1..=2)).await.already_issued, 1);
     assert_eq!(claim(&store, "b", at(1)).await, Got::Fresh(2));
     assert_eq!(claim(&store, "c", at(2)).await, Got::LastResort(1));

@@ -69,4 +69,37 @@ impl Database {
             connection.close().await.unwrap();
         }
     }
+
+    /// Everything that is in it, row by row.
+    pub async fn dump(&self) -> Vec<String> {
+        let mut rows = Vec::new();
+        if self.is_sqlite() {
+            let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+            let tables: Vec<(String, String)> = sqlx::query_as(
+                "SELECT m.name, (SELECT group_concat('quote(\"' || c.name || '\")', '||'',''||') FROM pragma_table_info(m.name) c)
+                 FROM sqlite_master m WHERE m.type = 'table' ORDER BY m.name",
+            )
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+            for (table, columns) in tables {
+                let sql = AssertSqlSafe(format!("SELECT '{table} ' || {columns} AS row FROM \"{table}\" ORDER BY 1"));
+                let table_rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+                rows.extend(table_rows);
+            }
+        } else {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            let tables: Vec<String> =
+                sqlx::query_scalar("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+                    .fetch_all(&mut connection)
+                    .await
+                    .unwrap();
+            for table in tables {
+                let sql = AssertSqlSafe(format!("SELECT '{table} ' || t::text FROM \"{table}\" t ORDER BY 1"));
+                let table_rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut connection).await.unwrap();
+                rows.extend(table_rows);
+            }
+        }
+        rows
+    }
 }

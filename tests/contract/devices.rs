@@ -123,7 +123,7 @@ pub async fn a_device_is_told_what_became_of_its_prekeys(database: Database) {
     publish(&store, &plain_bundle(1, [6])).await;
     assert_eq!(states(&[]).await.unwrap(), [(6, Unissued)]);
     assert_eq!(states(&[3, 4, 5, 6, 7]).await.unwrap(), [(6, Unissued), (4, Consumed), (5, Issued)]);
-    store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap();
+    store.retract_bundle(&alice(), OMEMO2, device(1), at(0)).await.unwrap();
     assert_eq!(states(&[4]).await, None);
 }
 

@@ -103,7 +103,8 @@ pub async fn claims_and_publishes_behave_as_the_model(database: Database) {
                             model.publish(identity, keys);
                         }
                         Step::Retract => {
-                            let was_there = store.retract_bundle(&owner, OMEMO2, device(1)).await.unwrap();
+                            let was_there =
+                                store.retract_bundle(&owner, OMEMO2, device(1), at(model.now)).await.unwrap();
                             assert_eq!(was_there, model.bundle.take().is_some());
                             model.stock.clear();
                         }

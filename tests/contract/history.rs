@@ -52,7 +52,7 @@ pub async fn each_change_is_one_entry_and_what_changes_nothing_is_none(database:
     publish_list(Protocol::Legacy, &[1, 2], 12).await;
     publish(&store, &plain_bundle(1, 4..=6)).await;
     publish(&store, &plain_bundle(2, 4..=6)).await;
-    store.retract_bundle(&alice(), OMEMO2, device(1)).await.unwrap();
+    store.retract_bundle(&alice(), OMEMO2, device(1), at(0)).await.unwrap();
     // What was retracted is still known: the same key again is no change.
     publish(&store, &plain_bundle(2, 7..=9)).await;
     assert!(store.delete_device_list(&alice(), OMEMO2, at(20)).await.unwrap());

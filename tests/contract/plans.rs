@@ -3,22 +3,23 @@
 
 use std::time::Duration;
 
-use multiend::model::{HistoryHead, Timestamp};
-use multiend::store::{Edge, Filter, Page, PageQuery, SharedStore};
+use multiend::model::{Device, HistoryHead, PrekeyId, Timestamp};
+use multiend::store::{DevicePlace, Due, Edge, Filter, Page, PageQuery, Revived, SharedStore, SignOfLife, Step};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::process::poll_async;
 
 use super::database::Database;
 use super::words::{
-    Got, OMEMO2, alice, at, claim, copy, device, id, jid, list, message, plain_bundle, publish, session,
+    Got, OMEMO2, alice, at, claim, copy, device, id, jid, list, message, owner, plain_bundle, publish, session,
 };
 
 /// Enough for PostgreSQL to turn to generic plans, which it does after five runs of a statement on one connection.
 const ROUNDS: usize = 7;
 
-/// Alice has 100,000 copies of messages with four peers, one a second; 20,000 other accounts have bundles and archives too.
-const FILL: [&str; 8] = [
+/// Alice has 100,000 copies of messages with four peers, one a second, and 30,000 prekeys of her device 2 that she has
+/// withdrawn; 20,000 other accounts have bundles and archives too.
+const FILL: [&str; 11] = [
     "INSERT INTO account (jid, next_sequence, last_at, created_at)
      SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
      FROM generate_series(1, 20000) n",
@@ -35,14 +36,24 @@ const FILL: [&str; 8] = [
     "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at)
      SELECT id, 2, 1, decode(lpad(to_hex(n), 64, '0'), 'hex'), n, n, CASE WHEN n % 2 = 0 THEN 1 END, 1
      FROM account, generate_series(1, 6) n",
+    "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
+         signed_prekey, signed_prekey_signature, published_at)
+     SELECT id, 2, 2, '2', 'x', 'x', 1, 1, 'x', 'x', 0 FROM account WHERE jid = 'alice@example.org'",
+    "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload, issued_at, last_issued_at, withdrawn)
+     SELECT id, 2, 2, decode('e0' || lpad(to_hex(n), 62, '0'), 'hex'), 1000 + n, -n, 1, 1, true
+     FROM account, generate_series(1, 30000) n WHERE jid = 'alice@example.org'",
     "INSERT INTO history (account, position, at, protocol, kind, device, content, hash)
      SELECT id, n, 0, 2, 3, 1, decode('000000010000000161', 'hex'), decode(repeat('00', 32), 'hex') FROM account, generate_series(1, 3) n",
     "INSERT INTO prekey_claim (account, protocol, device, requester, key, identity_key, claimed_at)
      SELECT id, 2, 1, 'r' || n, 'x', 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
+    "INSERT INTO device_life (account, protocol, device, listed_at, seen_at, no_bundle_since, quarantined_at, cause)
+     SELECT id, 2, n, 0, moment, CASE WHEN id % 2 = 0 THEN moment END, CASE n WHEN 2 THEN moment END, CASE n WHEN 2 THEN 1 END
+     FROM account, generate_series(1, 2) n, LATERAL (SELECT 1900000000000000 + id AS moment) m
+     WHERE jid <> 'alice@example.org'",
 ];
 
 /// The tables that grow with use.
-const TABLES: [&str; 7] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim", "history"];
+const TABLES: [&str; 8] = ["account", "entry", "body", "bundle", "prekey", "prekey_claim", "device_life", "history"];
 
 async fn pages(store: &SharedStore) {
     let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };
@@ -68,6 +79,25 @@ async fn pages(store: &SharedStore) {
     store.ends(&alice(), at(0)).await.unwrap().unwrap();
 }
 
+/// What the life cycle of devices comes to.
+async fn lives(store: &SharedStore) {
+    let place = |owner| DevicePlace { owner, protocol: OMEMO2, device: device(1) };
+    let others = (100..120).map(|n| place(owner(&format!("u{n}"))));
+    let signs: Vec<_> = others.map(|place| SignOfLife { place, at: at(200_000_000) }).collect();
+    store.note_signs_of_life(&signs).await.unwrap();
+    let before = Timestamp::from_micros(1_900_000_000_000_000 + 90);
+    for due in [Due::NoBundleSince(before), Due::UnseenSince(before), Due::QuarantinedSince(before)] {
+        let first = store.due_devices(due, None, 20).await.unwrap();
+        assert!(first.next.is_some());
+        store.due_devices(due, first.next, 20).await.unwrap();
+    }
+    assert!(store.quarantine_device(&place(alice()), Step::Now, at(0)).await.unwrap());
+    assert_eq!(store.revive_device(&place(alice()), 9, at(0)).await.unwrap(), Revived::Listed);
+    store.device_records(&alice()).await.unwrap();
+    assert_eq!(store.owner_records(Some(&alice()), 20).await.unwrap().len(), 20);
+    store.watched_since(Duration::from_secs(1), at(0)).await.unwrap();
+}
+
 /// One round of what requests come to.
 async fn requests(store: &SharedStore, round: usize) {
     pages(store).await;
@@ -82,6 +112,13 @@ async fn requests(store: &SharedStore, round: usize) {
     }
     assert!(matches!(claim(store, &format!("d{round}"), at(2)).await, Got::LastResort(_)));
     store.stock(&alice(), OMEMO2, device(1)).await.unwrap();
+    let withdrawn: Vec<PrekeyId> = (1_001..1_020).map(|id| PrekeyId::new(id).unwrap()).collect();
+    store.prekey_states(&alice(), OMEMO2, device(2), &withdrawn).await.unwrap().unwrap();
+    store.bundle_items(&alice(), OMEMO2, 128).await.unwrap();
+    store.device_sessions(&alice(), OMEMO2, device(1), 4).await.unwrap();
+    let added = Device::unlabelled(device(7));
+    store.add_device(&alice(), OMEMO2, &session("phone"), &added, 9, at(0)).await.unwrap();
+    store.remove_device(&alice(), OMEMO2, &session("phone"), device(7), at(0)).await.unwrap();
     store.published_bundles(&alice(), OMEMO2, Some(&[device(1)]), 128).await.unwrap();
     store.publish_device_list(&alice(), OMEMO2, &session("phone"), &list(&[1]), 9, at(0)).await.unwrap();
     store.device_list(&alice(), OMEMO2, Some(&session("x"))).await.unwrap();
@@ -91,6 +128,7 @@ async fn requests(store: &SharedStore, round: usize) {
     store.deployment().await.unwrap();
     store.void_older(5, at(0)).await.unwrap();
     store.forget_claims(at(-1_000_000), 10).await.unwrap();
+    lives(store).await;
     // The first few of the copies that expire at all.
     store.purge(Timestamp::from_micros(1_900_000_000_000_000 + 200), 10).await.unwrap();
 }

@@ -1,15 +1,17 @@
 //! A device on slixmpp and slixmpp-omemo, in a process of its own; see `peer.py`.
 
+mod python;
+
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use multiend_client::Protocol;
 use serde_json::{Value, json};
 
+use self::python::python;
 use crate::devices::account;
 
 /// How long it may take to log in, or to read a message.
@@ -114,15 +116,4 @@ fn name(protocol: Protocol) -> &'static str {
         Protocol::Omemo2 => "omemo2",
         Protocol::Legacy => "legacy",
     }
-}
-
-/// The Python that has slixmpp; installed at the first use.
-fn python() -> &'static Path {
-    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("crypto/tests/interop/run.sh");
-        let output = Command::new(run).arg("--slixmpp").stderr(Stdio::inherit()).output().expect("the script runs");
-        assert!(output.status.success(), "slixmpp could not be installed");
-        PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
-    })
 }

@@ -24,6 +24,7 @@ import xml.etree.ElementTree as ET
 
 import twomemo
 import twomemo.etree
+from omemo.session_manager import MessageNotForUs
 from omemo.storage import Just, Nothing, Storage
 from slixmpp import JID
 from slixmpp.clientxmpp import ClientXMPP
@@ -133,6 +134,10 @@ class Peer(ClientXMPP):
                     protocol, text = "legacy", decrypted["body"] or None
             if text is not None:
                 tell("received", **{"from": sender}, protocol=protocol, text=text)
+        except MessageNotForUs:
+            # What one device says to another to finish a handshake, all others of the account get as well. A text that
+            # should have been for this one is missed by who waits for it.
+            pass
         except Exception as error:
             tell("failed", text=f"reading from {sender}: {error!r}")
 

@@ -43,9 +43,18 @@ pub struct Builder {
     plugin_paths: Vec<PathBuf>,
     global: String,
     host: String,
+    federation: Option<(u16, Vec<(String, u16)>)>,
 }
 
 impl Builder {
+    /// Takes other servers on a port of loopback, and finds those of `others` at theirs, without DNS and without TLS.
+    pub fn federates(mut self, port: u16, others: &[(&str, u16)]) -> Self {
+        let others = others.iter().map(|(domain, port)| ((*domain).to_owned(), *port)).collect();
+        self.federation = Some((port, others));
+        let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/prosody_modules");
+        self.plugin_path(&modules).module("fixed_addresses").module("dialback")
+    }
+
     /// Serves another domain than [`DOMAIN`].
     pub fn domain(mut self, domain: &str) -> Self {
         self.domain = domain.into();
@@ -149,7 +158,9 @@ interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {c2s} }}
 component_interfaces = {{ "127.0.0.1" }}
 component_ports = {{ {component} }}
-s2s_ports = {{}}
+s2s_interfaces = {{ "127.0.0.1" }}
+s2s_ports = {{ {s2s} }}
+s2s_require_encryption = false
 http_ports = {{}}
 https_ports = {{}}
 c2s_direct_tls_ports = {{}}
@@ -159,11 +170,18 @@ storage = "internal"
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 modules_enabled = {{ {modules} }}
-modules_disabled = {{ "admin_shell", "s2s" }}
+modules_disabled = {{ "admin_shell"{no_s2s} }}
+fixed_addresses = {{ {addresses} }}
 "#,
             log = prosody.log_path().display(),
             c2s = prosody.c2s_port,
             component = prosody.component_port,
+            s2s = self.federation.as_ref().map(|(port, _)| port.to_string()).unwrap_or_default(),
+            no_s2s = if self.federation.is_some() { "" } else { ", \"s2s\"" },
+            addresses = self.federation.iter().flat_map(|(_, others)| others).fold(String::new(), |mut text, other| {
+                let _ = write!(text, "[{:?}] = {}; ", other.0, other.1);
+                text
+            }),
         );
         if is_root() {
             text.push_str("run_as_root = true\nprosody_user = \"root\"\nprosody_group = \"root\"\n");
@@ -201,6 +219,7 @@ impl Prosody {
             plugin_paths: vec![],
             global: String::new(),
             host: String::new(),
+            federation: None,
         }
     }
 

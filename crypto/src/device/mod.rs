@@ -8,7 +8,7 @@ mod session;
 mod sessions;
 
 pub use decrypt::Decrypted;
-pub use prekeys::{PREKEY_TARGET, SIGNED_PREKEY_PERIOD};
+pub use prekeys::{MAX_HANDED_OUT, PREKEY_TARGET, SIGNED_PREKEY_PERIOD};
 
 use std::io;
 
@@ -20,7 +20,7 @@ use self::{
     prekeys::{OneTimePrekeys, SignedPrekeys},
 };
 use crate::{
-    address::{Address, DeviceId, check_jid},
+    address::{Address, DeviceId, KeyId, check_jid},
     bundle::Bundle,
     error::{GenerateError, StateError},
     generation::Omemo2,
@@ -206,6 +206,11 @@ impl<P: Protocol> Device<P> {
         self.0.bundle_changed = false;
     }
 
+    /// To be called when what is published turns out to be something else.
+    pub const fn bundle_lost(&mut self) {
+        self.0.bundle_changed = true;
+    }
+
     /// How many prekeys the bundle has.
     #[must_use]
     pub fn prekey_count(&self) -> usize {
@@ -220,6 +225,18 @@ impl<P: Protocol> Device<P> {
         let new = self.0.prekeys.replenish()?;
         self.0.bundle_changed |= new > 0;
         Ok(new)
+    }
+
+    /// Takes prekeys out of the bundle that others are known to have been given, and fills it up with new ones; says how
+    /// many went. Their private keys stay until they are used, at most those of the last [`MAX_HANDED_OUT`] that went.
+    ///
+    /// # Errors
+    /// [`RandomError`] when there is no randomness.
+    pub fn retire_prekeys(&mut self, handed_out: &[KeyId]) -> Result<usize, RandomError> {
+        let retired = self.0.prekeys.retire(handed_out);
+        self.0.bundle_changed |= retired > 0;
+        self.replenish()?;
+        Ok(retired)
     }
 
     /// Replaces all prekeys, as a server asks for after a restore from backup. The old private keys are kept for those

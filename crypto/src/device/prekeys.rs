@@ -33,12 +33,24 @@ const MAX_USES: usize = 8;
 /// How many used prekeys are kept during one catch-up; the oldest ids go first.
 const MAX_USED: usize = 1000;
 
+/// How many prekeys are kept that left the bundle because others were given them; the oldest go first.
+pub const MAX_HANDED_OUT: usize = 500;
+
 /// The one-time prekeys of a device.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct OneTimePrekeys {
     next: KeyId,
     unused: BTreeMap<KeyId, SecretKey>,
     used: BTreeMap<KeyId, UsedPrekey>,
+    /// Not in the bundle any more, since others were given them, and not used; in the order in which they left it.
+    #[serde(default)]
+    handed_out: Vec<HandedOut>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct HandedOut {
+    id: KeyId,
+    key: SecretKey,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,7 +62,8 @@ struct UsedPrekey {
 
 impl OneTimePrekeys {
     pub(super) fn generate() -> Result<Self, RandomError> {
-        let mut prekeys = Self { next: KeyId::random()?, unused: BTreeMap::new(), used: BTreeMap::new() };
+        let mut prekeys =
+            Self { next: KeyId::random()?, unused: BTreeMap::new(), used: BTreeMap::new(), handed_out: Vec::new() };
         prekeys.replenish()?;
         Ok(prekeys)
     }
@@ -60,13 +73,31 @@ impl OneTimePrekeys {
         let missing = PREKEY_TARGET.saturating_sub(self.unused.len());
         for _ in 0..missing {
             let key = SecretKey::generate()?;
-            while self.unused.contains_key(&self.next) || self.used.contains_key(&self.next) {
+            while self.is_taken(self.next) {
                 self.next = self.next.following();
             }
             self.unused.insert(self.next, key);
             self.next = self.next.following();
         }
         Ok(missing)
+    }
+
+    fn is_taken(&self, id: KeyId) -> bool {
+        let handed_out = self.handed_out.iter().any(|handed| handed.id == id);
+        handed_out || self.unused.contains_key(&id) || self.used.contains_key(&id)
+    }
+
+    /// Takes these out of the bundle and keeps their private keys; says how many were in it.
+    pub(super) fn retire(&mut self, ids: &[KeyId]) -> usize {
+        let before = self.unused.len();
+        for id in ids {
+            if let Some(key) = self.unused.remove(id) {
+                self.handed_out.push(HandedOut { id: *id, key });
+            }
+        }
+        let surplus = self.handed_out.len().saturating_sub(MAX_HANDED_OUT);
+        self.handed_out.drain(..surplus);
+        before.saturating_sub(self.unused.len())
     }
 
     pub(super) fn published(&self) -> Vec<Prekey> {
@@ -83,6 +114,9 @@ impl OneTimePrekeys {
         if let Some(key) = self.unused.get(&id) {
             return Ok(key);
         }
+        if let Some(handed) = self.handed_out.iter().find(|handed| handed.id == id) {
+            return Ok(&handed.key);
+        }
         let used = self.used.get(&id).ok_or(DecryptError::UnknownPrekey(id))?;
         if used.by.contains(ephemeral) {
             Err(DecryptError::Duplicate)
@@ -97,8 +131,10 @@ impl OneTimePrekeys {
     pub(super) fn use_up(&mut self, id: KeyId, ephemeral: PublicKey, keep: bool) -> bool {
         let published = self.unused.remove(&id);
         let changed = published.is_some();
+        let handed_out = self.handed_out.iter().position(|handed| handed.id == id);
+        let key = published.or_else(|| handed_out.map(|at| self.handed_out.remove(at).key));
         if keep {
-            if let Some(key) = published {
+            if let Some(key) = key {
                 self.used.insert(id, UsedPrekey { key, by: Vec::new() });
             }
             if let Some(used) = self.used.get_mut(&id) {
@@ -224,6 +260,29 @@ mod tests {
         assert_eq!(prekeys.len(), PREKEY_TARGET);
         assert!(prekeys.published().iter().all(|prekey| prekey.id != before[0].id));
         assert_eq!(prekeys.replenish().unwrap(), 0);
+    }
+
+    #[test]
+    fn keys_that_were_handed_out_leave_the_bundle_and_can_be_used_once() {
+        let mut prekeys = OneTimePrekeys::generate().unwrap();
+        let [first, second, ..] = prekeys.published()[..] else { panic!() };
+        assert_eq!(prekeys.retire(&[first.id, second.id, first.id]), 2);
+        assert_eq!(prekeys.replenish().unwrap(), 2);
+        assert!(!prekeys.published().contains(&first));
+        // Also after a catch-up, which ends those that were used.
+        prekeys.forget_used();
+        assert!(prekeys.for_exchange(first.id, &ephemeral(1)).is_ok());
+        assert!(!prekeys.use_up(first.id, ephemeral(1), false), "the bundle did not have it");
+        assert!(matches!(prekeys.for_exchange(first.id, &ephemeral(2)), Err(DecryptError::UnknownPrekey(_))));
+        assert!(!prekeys.use_up(second.id, ephemeral(1), true));
+        assert!(matches!(prekeys.for_exchange(second.id, &ephemeral(1)), Err(DecryptError::Duplicate)));
+        assert!(prekeys.for_exchange(second.id, &ephemeral(2)).is_ok());
+        for _ in 0..6 {
+            let all: Vec<_> = prekeys.published().iter().map(|prekey| prekey.id).collect();
+            prekeys.retire(&all);
+            prekeys.replenish().unwrap();
+        }
+        assert_eq!(prekeys.handed_out.len(), MAX_HANDED_OUT);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl IdentityKey {
 
 impl From<&IdentityKeyPair> for IdentityKey {
     fn from(pair: &IdentityKeyPair) -> Self {
-        Self(pair.to_curve25519().public_key())
+        Self(pair.curve25519_public_key())
     }
 }
 

@@ -57,7 +57,7 @@ use crate::generation::Omemo2;
 pub use crate::{
     address::{Address, AddressError, DeviceId, InvalidId, KeyId, MAX_ID, MAX_JID_LENGTH},
     bundle::{BundleError, MAX_BUNDLE_LENGTH, MAX_PREKEYS, Prekey, SignedPrekey},
-    device::{PREKEY_TARGET, SIGNED_PREKEY_PERIOD, STATE_VERSION},
+    device::{MAX_HANDED_OUT, PREKEY_TARGET, SIGNED_PREKEY_PERIOD, STATE_VERSION},
     error::{DecryptError, EncryptError, GenerateError, SessionError, StateError},
     keeper::{KeeperError, Store},
     message::{MAX_HEADER_LENGTH, MAX_HEADERS, MAX_MESSAGE_LENGTH, MAX_PLAINTEXT_LENGTH, MessageHeader},

@@ -132,13 +132,19 @@ function methods:sync()
 	for _, done in ipairs(waiting) do done(); end
 end
 
--- With sync_after = 0, returns when everything appended so far is safe; other sessions go on meanwhile, and share the sync.
-function methods:settle()
+-- With sync_after = 0, returns when everything appended so far is safe. The session that waits is paused; others go on
+-- meanwhile, and share the sync.
+function methods:settle(session)
 	if self.sync_after ~= 0 then return; end
 	if not async.ready() then return self:sync(); end
 	local wait, done = async.waiter();
 	table.insert(self.waiting, done);
 	wait();
+	-- What the socket had read before the pause nobody looks at after it (net.server_epoll up to 13.0): remind it.
+	module:add_timer(0, function ()
+		local conn = session.conn;
+		if conn and conn.pausefor and conn.conn and conn.conn:dirty() then conn:pausefor(0); end
+	end);
 end
 
 -- The records from a position on, at most so many and so many bytes (but one at least), and the position behind them.

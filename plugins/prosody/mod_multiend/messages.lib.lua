@@ -132,7 +132,7 @@ local function hook(options)
 		local ok, position = journal:append(record(owner, direction, id, copy));
 		if not ok then return journal_failed(event, position); end
 		copied:with_labels(direction):add(1);
-		journal:settle();
+		journal:settle(origin);
 		sender.appended(owner, position);
 		copy:tag("stanza-id", { xmlns = ns_sid, by = owner, id = id }):up();
 		-- For mod_cloud_notify and the like, as mod_mam tells them.

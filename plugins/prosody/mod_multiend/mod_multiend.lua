@@ -55,15 +55,34 @@ module:require "requests".hook { components = components; sender = sender; lists
 -- Clients of libpurple look at the domain before they publish anything.
 module:add_identity("pubsub", "pep", module:get_option_string("name", "Prosody"));
 
+-- What an account can do besides, as the component says; PEP and what the server does itself the server says.
+local features = { "urn:xmpp:mam:2", "urn:xmpp:mam:2#extended", "urn:xmpp:sid:0" };
+local ns_disco = "http://jabber.org/protocol/disco#info";
+
+local function ask_for_features()
+	components.request("get", "<query xmlns='" .. ns_disco .. "'/>", function (reply)
+		local query = reply and reply.attr.type == "result" and reply:get_child("query", ns_disco);
+		if not query then return; end
+		features = {};
+		for feature in query:childtags("feature") do
+			local name = feature.attr.var or "";
+			if name:match("^urn:xmpp:mam:") or name:match("^urn:multiend:") or name:match("^urn:xmpp:message%-retract:") or name == "urn:xmpp:sid:0" then
+				table.insert(features, name);
+			end
+		end
+	end);
+end
+
 module:hook("account-disco-info", function (event)
 	local reply = event.reply or event.stanza;
-	for _, feature in ipairs { "urn:xmpp:mam:2", "urn:xmpp:mam:2#extended", "urn:xmpp:sid:0" } do
+	for _, feature in ipairs(features) do
 		reply:tag("feature", { var = feature }):up();
 	end
 end);
 
 components.on_connected(function ()
 	sender.connected();
+	ask_for_features();
 	lists.import_all();
 end);
 

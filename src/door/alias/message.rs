@@ -17,12 +17,11 @@ use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::directory::Directory;
+use crate::door::authorship;
 use crate::door::outcome::Accepted;
 use crate::door::service::store_error;
 use crate::link::LONGEST_STANZA;
-use crate::model::{
-    ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Origin, Owner, Requester, Retraction, Timestamp,
-};
+use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::meaning::meaning;
@@ -30,7 +29,7 @@ use crate::stanza::message::{Message, MessageError, MessageType, assemble};
 use crate::stanza::namespace::MULTIEND;
 use crate::stanza::stanza_id::push_stanza_id;
 use crate::stanza::tree::push_attribute;
-use crate::stanza::{ephemeral, omemo, retraction};
+use crate::stanza::{ephemeral, omemo};
 use crate::store::{Appended, SharedStore};
 
 /// Longest message taken, in bytes without its addresses. What is put around it for its delivery, or for an answer from the
@@ -297,28 +296,12 @@ impl MessageDoor {
             }
         }
         // Without copies nothing is stored; the message keeps its place behind those before it.
-        let (origin, retracts) = self.origin(incoming, parties, class, at);
+        let parties = (sender.jid(), recipient.jid());
+        let (origin, retracts) = authorship::origin(&self.services.ids, &incoming.element, parties, class, at);
         let class = class.unwrap_or(Class::Signal);
         let archived =
             ArchivedMessage { class, at, body: message.body, origin, retracts, copies, key_exchanges: Vec::new() };
         Ok((archived, AcceptedMessage { relay, acknowledgement, refused, _room: room }))
-    }
-
-    /// What the author calls the message, or what it takes back (XEP-0424). The author's server vouches for the author.
-    fn origin(
-        &self,
-        incoming: &Incoming<'_>,
-        parties: &Parties,
-        class: Option<Class>,
-        at: Timestamp,
-    ) -> (Option<Origin>, Option<Retraction>) {
-        if !matches!(class, Some(Class::Content | Class::Plain)) || incoming.id.is_empty() {
-            return (None, None);
-        }
-        let origin = |id: &str| self.services.ids.origin(parties.sender.jid(), parties.recipient.jid(), id);
-        let Some(target) = retraction::target(&incoming.element) else { return (Some(origin(&incoming.id)), None) };
-        let tombstone = retraction::tombstone(&incoming.element, target, at);
-        (None, tombstone.map(|tombstone| Retraction { origin: origin(target), tombstone: Bytes::from(tombstone) }))
     }
 
     /// The server could not deliver what we relayed: its error goes on to the session that wrote.

@@ -33,6 +33,15 @@ impl AliasDoor {
         Self { aliases, service }
     }
 
+    /// Whose directory or archive an IQ is about.
+    pub fn owner(&self, iq: &Incoming<'_>) -> Option<Owner> {
+        match self.aliases.addressee(&iq.to) {
+            Addressee::Alias(owner, _) => Some(owner),
+            Addressee::Component => self.aliases.local_account(&iq.from),
+            Addressee::Nobody => None,
+        }
+    }
+
     /// Answers an IQ of type get or set: stanzas to be sent in this order, of which the last answers the requester.
     pub async fn answer(&self, iq: &Incoming<'_>) -> Vec<String> {
         match iq::answer(&self.aliases, &self.service, iq).await {

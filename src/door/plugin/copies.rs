@@ -11,11 +11,13 @@ use jid::{DomainPart, Jid};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Servers;
+use crate::archive::archive_id::ArchiveIds;
 use crate::archive::classify::{Verdict, classify};
 use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::directory::Directory;
+use crate::door::authorship;
 use crate::door::outcome::Accepted;
 use crate::link::LONGEST_STANZA;
 use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, Direction, Owner, Requester};
@@ -35,6 +37,8 @@ const SAME_MESSAGE: Duration = Duration::from_secs(1);
 pub struct CopyServices {
     /// Learns which device a session is.
     pub directory: Arc<Directory>,
+    /// Names messages for those that take them back.
+    pub ids: ArchiveIds,
     /// Whether and how long copies are kept.
     pub retention: Retention,
     /// The present time.
@@ -193,6 +197,12 @@ impl CopyDoor {
         // A clock that is ahead of ours must not put a message where no query looks for it.
         let at = copy.at.min(self.services.clock.now());
         let expires_at = self.services.retention.expires_at(class, at, ephemeral::timer(copy.message));
+        let parties = match copy.direction {
+            Direction::Sent => (own.to_bare(), peer.to_bare()),
+            Direction::Received => (peer.to_bare(), own.to_bare()),
+        };
+        let parties = (&parties.0, &parties.1);
+        let (origin, retracts) = authorship::origin(&self.services.ids, copy.message, parties, Some(class), at);
         let stored = Copy {
             owner: copy.owner,
             archive_id: copy.id,
@@ -206,8 +216,8 @@ impl CopyDoor {
             class,
             at,
             body: message.body,
-            origin: None,
-            retracts: None,
+            origin,
+            retracts,
             copies: vec![stored],
             key_exchanges: Vec::new(),
         };

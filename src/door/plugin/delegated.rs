@@ -1,6 +1,6 @@
 //! Requests that a plugin hands over for a client, and the device lists that it keeps a copy of.
 
-use super::{OwnAddresses, PluginDoor};
+use super::{OwnAddresses, PluginDoor, changed_list};
 use crate::door::alias;
 use crate::door::request::{Relation, Request};
 use crate::door::service::{Answer, Payload};
@@ -23,7 +23,7 @@ impl PluginDoor {
         if !self.servers.may_speak_for(&iq.from, &asked.owner) {
             return Err(StanzaError::new(Condition::Forbidden, "a server speaks for its own accounts only"));
         }
-        let changes = changed_list(&asked);
+        let changes = Payload::parse(asked.payload, asked.is_set).ok().and_then(|payload| changed_list(&payload));
         let mut page = None;
         loop {
             let answer = self.ask(&asked, page).await;
@@ -104,12 +104,6 @@ impl PluginDoor {
         }
         Ok(())
     }
-}
-
-/// The device list that a request may have changed.
-fn changed_list(asked: &Delegated<'_, '_>) -> Option<Node> {
-    let verb = asked.payload.children().iter().find(|verb| matches!(verb.name(), "publish" | "retract" | "delete"))?;
-    verb.attribute("node").and_then(Node::parse).filter(|node| matches!(node, Node::DeviceList(_)))
 }
 
 fn malformed(error: DelegationError) -> StanzaError {

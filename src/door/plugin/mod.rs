@@ -15,14 +15,14 @@ use jid::{BareJid, DomainPart, Jid};
 pub use copies::{AcceptedCopies, CopyDoor, CopyServices};
 
 use super::alias::Aliases;
-use super::service::{Addressing, Service};
+use super::service::{Addressing, Payload, Service};
 use crate::model::Owner;
-use crate::stanza::delegation;
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::namespace::{DELEGATION, PLUGIN};
-use crate::stanza::pubsub::Node;
+use crate::stanza::pubsub::{self, Node};
 use crate::stanza::tree::push_attribute;
+use crate::stanza::{delegation, extension};
 
 /// Which servers are believed: those whose accounts we serve.
 #[derive(Debug, Clone, Default)]
@@ -65,12 +65,13 @@ pub struct PluginDoor {
     servers: Servers,
     aliases: Arc<Aliases>,
     service: Service,
+    news: News,
 }
 
 impl PluginDoor {
     /// A door to a service whose pages fit into one stanza each.
-    pub fn new(servers: Servers, aliases: Arc<Aliases>, service: Service) -> Self {
-        Self { servers, aliases, service }
+    pub fn new(servers: Servers, aliases: Arc<Aliases>, service: Service, news: News) -> Self {
+        Self { servers, aliases, service, news }
     }
 
     /// Whether a request speaks this door's language at all; the error is for who must not.
@@ -104,6 +105,64 @@ impl PluginDoor {
     }
 }
 
+impl PluginDoor {
+    /// What the server of an owner is told after a request through another door that may have changed a device list.
+    pub fn news(&self, iq: &Incoming<'_>, owner: &Owner) -> Option<String> {
+        let [payload] = iq.element.children() else { return None };
+        let asked = Payload::parse(payload, iq.kind == Kind::IqSet).ok()?;
+        self.news.list_changed(owner, changed_list(&asked)?)
+    }
+}
+
+/// The device list that a request may change.
+fn changed_list(asked: &Payload<'_, '_>) -> Option<Node> {
+    let node = match asked {
+        Payload::Pubsub(
+            pubsub::Request::Publish { node, .. }
+            | pubsub::Request::Retract { node, .. }
+            | pubsub::Request::Delete { node, .. },
+        ) => *node,
+        Payload::Extension(extension::Request::AddDevice(add)) => Node::DeviceList(add.protocol),
+        Payload::Extension(extension::Request::RemoveDevice(device)) => Node::DeviceList(device.protocol),
+        _ => return None,
+    };
+    matches!(node, Node::DeviceList(_)).then_some(node)
+}
+
+/// Tells servers of lists that are others now: a server's own PEP has them as well.
+#[derive(Debug, Clone)]
+pub struct News {
+    servers: Servers,
+    component: String,
+}
+
+impl News {
+    /// From a component to these servers.
+    pub fn new(servers: Servers, component: String) -> Self {
+        Self { servers, component }
+    }
+
+    /// Tells the server of an owner, for its plugin to ask for the list with `<list/>`. The list itself is not in it: asked
+    /// for in the order of the owner's own requests, it is never an older one than the server has. `None` if nobody there
+    /// would understand.
+    pub fn list_changed(&self, owner: &Owner, node: Node) -> Option<String> {
+        let server = Jid::from(BareJid::from_parts(None, &owner.jid().domain()));
+        self.servers.speaking(&server)?;
+        let mut out = String::from("<iq type='set'");
+        let name = node.name();
+        push_attribute(&mut out, "from", &self.component);
+        push_attribute(&mut out, "to", server.as_str());
+        // The same news again is the same: nobody waits for the answer.
+        push_attribute(&mut out, "id", &format!("list-changed-{name}"));
+        out.push_str("><changed");
+        push_attribute(&mut out, "xmlns", PLUGIN);
+        push_attribute(&mut out, "owner", owner.as_str());
+        push_attribute(&mut out, "node", &name);
+        out.push_str("/></iq>");
+        Some(out)
+    }
+}
+
 /// The addresses of clients that write to each other as ever.
 struct OwnAddresses;
 
@@ -119,23 +178,6 @@ impl Addressing for OwnAddresses {
     fn resolve(&self, jid: &Jid) -> Option<Jid> {
         Some(jid.clone())
     }
-}
-
-/// Tells a server that a list of one of its accounts is another now, for its plugin to ask for it with `<list/>`. The list
-/// itself is not in it: asked for in the order of the owner's own requests, it is never an older one than the server has.
-pub fn list_changed(component: &str, owner: &Owner, node: Node) -> String {
-    let mut out = String::from("<iq type='set'");
-    let name = node.name();
-    push_attribute(&mut out, "from", component);
-    push_attribute(&mut out, "to", owner.jid().domain().as_str());
-    // The same news again is the same: nobody waits for the answer.
-    push_attribute(&mut out, "id", &format!("list-changed-{name}"));
-    out.push_str("><changed");
-    push_attribute(&mut out, "xmlns", PLUGIN);
-    push_attribute(&mut out, "owner", owner.as_str());
-    push_attribute(&mut out, "node", &name);
-    out.push_str("/></iq>");
-    out
 }
 
 #[cfg(test)]

@@ -24,7 +24,11 @@ fn only_a_server_itself_is_believed_and_only_for_its_own_accounts() {
 #[test]
 fn the_news_of_a_list_goes_to_the_server_of_its_owner() {
     let owner = Owner::parse("alice@example.org").unwrap();
-    let text = list_changed("multiend.example.org", &owner, Node::DeviceList(crate::model::Protocol::Omemo2));
+    let node = Node::DeviceList(crate::model::Protocol::Omemo2);
+    let news = News::new(servers(), "multiend.example.org".to_owned());
+    let text = news.list_changed(&owner, node).unwrap();
+    let stranger = Owner::parse("alice@evil.example").unwrap();
+    assert_eq!(news.list_changed(&stranger, node), None);
     let iq = Incoming::parse(text.as_bytes()).unwrap();
     assert_eq!((iq.kind, iq.to.as_str()), (Kind::IqSet, "example.org"));
     let changed = iq.element.child("changed", PLUGIN).unwrap();

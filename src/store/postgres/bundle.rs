@@ -12,6 +12,7 @@ use crate::store::{BundlePublished, Stock, StoreError, columns};
 
 use super::epoch;
 use super::history::Chain;
+use super::{bundle_room, life};
 
 /// One device of an account, as the tables name it.
 #[derive(Clone, Copy)]
@@ -28,6 +29,7 @@ pub(super) async fn publish(
     published: &PublishedBundle,
     now: Timestamp,
 ) -> Result<BundlePublished, StoreError> {
+    bundle_room::make(connection, place, now).await?;
     let known: Option<(Vec<u8>, i64)> = sqlx::query_as(
         "SELECT identity_key, next_upload FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3",
     )
@@ -54,6 +56,7 @@ pub(super) async fn publish(
     let withdrawn = withdraw_all_but(connection, place, &keys).await?;
     let already_issued = adopt_known(connection, place, &keys, &ids).await?;
     let added = add_new(connection, place, &keys, &ids, next_upload).await?;
+    life::bundle_published(connection, place).await?;
     if epoch::after_publish(connection, place, standing, now).await? {
         // Whatever it had not seen before may have been issued after the backup that was restored.
         let already_issued = already_issued.saturating_add(added);
@@ -198,7 +201,7 @@ async fn add_new(
 }
 
 /// Retracts a bundle: its prekeys are withdrawn, the tombstones stay. The caller holds the lock on the account.
-pub(super) async fn retract(connection: &mut PgConnection, place: Place) -> Result<bool, StoreError> {
+pub(super) async fn retract(connection: &mut PgConnection, place: Place, now: Timestamp) -> Result<bool, StoreError> {
     let retracted = sqlx::query(
         "UPDATE bundle SET payload = NULL
          WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL",
@@ -209,6 +212,7 @@ pub(super) async fn retract(connection: &mut PgConnection, place: Place) -> Resu
     .execute(&mut *connection)
     .await?;
     withdraw_all_but(connection, place, &[]).await?;
+    life::bundle_retracted(connection, place, now).await?;
     Ok(retracted.rows_affected() > 0)
 }
 
@@ -221,7 +225,7 @@ pub(super) async fn stock(connection: &mut PgConnection, place: Place) -> Result
                 (SELECT count(*) FROM prekey
                  WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND NOT withdrawn),
                 EXISTS (SELECT 1 FROM bundle b, deployment d
-                        WHERE b.account = $1 AND b.protocol = $2 AND b.device = $3 AND b.void_epoch < d.epoch)",
+                        WHERE b.account = $1 AND b.protocol = $2 AND b.device = $3 AND d.one AND b.void_epoch < d.epoch)",
     )
     .bind(place.account)
     .bind(place.protocol.code())
@@ -249,7 +253,7 @@ pub(super) async fn published(
     let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
         "SELECT device, item_id, payload FROM bundle
          WHERE account = $1 AND protocol = $2 AND payload IS NOT NULL
-         AND epoch = (SELECT epoch FROM deployment) AND ($3::integer[] IS NULL OR device = ANY ($3))
+         AND epoch = (SELECT epoch FROM deployment WHERE one) AND ($3::integer[] IS NULL OR device = ANY ($3))
          ORDER BY device LIMIT $4",
     )
     .bind(account)

@@ -112,10 +112,10 @@ async fn queue_up(connection: &mut PgConnection, claim: &Claim, now: Timestamp) 
         "INSERT INTO prekey_claim (account, protocol, device, requester, claimed_at)
          SELECT id, $2, $3, $4, $5 FROM account WHERE jid = $1
          ON CONFLICT (account, protocol, device, requester) DO UPDATE SET claimed_at = prekey_claim.claimed_at
-         RETURNING account, key, last_resort, claimed_at, (SELECT doubted FROM deployment) AS doubted,
+         RETURNING account, key, last_resort, claimed_at, (SELECT doubted FROM deployment WHERE one) AS doubted,
              EXISTS (SELECT FROM bundle b, deployment d
                      WHERE b.account = prekey_claim.account AND b.protocol = $2 AND b.device = $3
-                     AND b.void_epoch < d.epoch) AS void_is_due",
+                     AND d.one AND b.void_epoch < d.epoch) AS void_is_due",
     )
     .bind(claim.owner.as_str())
     .bind(claim.protocol.code())

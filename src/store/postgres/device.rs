@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 
 use super::bundle::Place;
-use super::{PostgresStore, account, bundle, device_list};
+use super::{PostgresStore, account, bundle, device_list, life};
 use crate::model::{Device, DeviceId, Owner, PrekeyId, Protocol, SessionJid, Timestamp};
 use crate::store::list_merge::{seen_with, seen_without, with_device, without_device};
 use crate::store::{DeviceRemoved, DeviceStore, ListPublished, PrekeyState, StoreError, columns};
@@ -48,7 +48,8 @@ async fn remove(
     if seen.contains(&device) {
         device_list::record_seen(connection, account, protocol, &[resource], &seen_without(&seen, device)).await?;
     }
-    let had_bundle = bundle::retract(connection, place).await?;
+    life::forget_quarantined(connection, account, protocol, &[device]).await?;
+    let had_bundle = bundle::retract(connection, place, now).await?;
     Ok(DeviceRemoved { list, was_listed, had_bundle })
 }
 
@@ -66,9 +67,13 @@ async fn prekey_states(
           WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND NOT withdrawn
           ORDER BY prekey_id)
          UNION ALL
-         (SELECT prekey_id, CASE WHEN consumed_at IS NULL THEN 1 ELSE 2 END FROM prekey
-          WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND withdrawn
-          AND prekey_id = ANY ($4) ORDER BY prekey_id, issued_at DESC)",
+         (SELECT w.prekey_id, CASE WHEN w.consumed_at IS NULL THEN 1 ELSE 2 END
+          FROM unnest($4::integer[]) AS n (id)
+          -- One by one, so that each is looked up by the index and not all of the device's tombstones are read.
+          CROSS JOIN LATERAL (SELECT prekey_id, consumed_at FROM prekey
+              WHERE account = $1 AND protocol = $2 AND device = $3 AND prekey_id = n.id
+              AND issued_at IS NOT NULL AND withdrawn ORDER BY issued_at DESC LIMIT 1) w
+          ORDER BY w.prekey_id)",
     )
     .bind(place.account)
     .bind(place.protocol.code())

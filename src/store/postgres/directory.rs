@@ -94,10 +94,16 @@ impl DirectoryStore for PostgresStore {
         .await
     }
 
-    async fn retract_bundle(&self, owner: &Owner, protocol: Protocol, device: DeviceId) -> Result<bool, StoreError> {
+    async fn retract_bundle(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         self.transaction("retract-bundle", |mut db| async move {
             let Some(account) = account::lock_known(&mut db, owner).await? else { return db.abandon(false).await };
-            let done = bundle::retract(&mut db, Place { account, protocol, device }).await?;
+            let done = bundle::retract(&mut db, Place { account, protocol, device }, now).await?;
             db.commit(done).await
         })
         .await

@@ -26,7 +26,7 @@ pub(super) async fn before_publish(
     let (epoch, restored_at, published): (i64, Option<i64>, Option<i64>) = sqlx::query_as(
         "SELECT d.epoch, d.restored_at,
                 (SELECT b.epoch FROM bundle b WHERE b.account = $1 AND b.protocol = $2 AND b.device = $3)
-         FROM deployment d",
+         FROM deployment d WHERE d.one",
     )
     .bind(place.account)
     .bind(place.protocol.code())
@@ -75,7 +75,7 @@ pub(super) async fn void(
 ) -> Result<Option<u64>, StoreError> {
     let marked = sqlx::query(
         "UPDATE bundle b SET void_epoch = d.epoch FROM deployment d
-         WHERE b.account = $1 AND b.protocol = $2 AND b.device = $3 AND b.void_epoch < d.epoch",
+         WHERE b.account = $1 AND b.protocol = $2 AND b.device = $3 AND d.one AND b.void_epoch < d.epoch",
     )
     .bind(place.account)
     .bind(place.protocol.code())
@@ -153,7 +153,7 @@ impl EpochStore for PostgresStore {
     async fn deployment(&self) -> Result<Deployment, StoreError> {
         self.each("read-deployment", |mut db| async move {
             let row: DeploymentRow =
-                sqlx::query_as("SELECT id, progress, epoch, confirmed_at, doubted FROM deployment")
+                sqlx::query_as("SELECT id, progress, epoch, confirmed_at, doubted FROM deployment WHERE one")
                     .fetch_one(&mut *db)
                     .await?;
             row.into_deployment()
@@ -162,26 +162,26 @@ impl EpochStore for PostgresStore {
     }
 
     async fn advance(&self) -> Result<Deployment, StoreError> {
-        let change = "UPDATE deployment SET progress = progress + 1
+        let change = "UPDATE deployment SET progress = progress + 1 WHERE one
              RETURNING id, progress, epoch, confirmed_at, doubted";
         self.update_deployment("advance", change, None).await
     }
 
     async fn doubt(&self) -> Result<(), StoreError> {
-        let change = "UPDATE deployment SET doubted = true
+        let change = "UPDATE deployment SET doubted = true WHERE one
              RETURNING id, progress, epoch, confirmed_at, doubted";
         self.update_deployment("doubt", change, None).await.map(drop)
     }
 
     async fn confirm(&self, now: Timestamp) -> Result<Deployment, StoreError> {
-        let change = "UPDATE deployment SET progress = progress + 1, confirmed_at = $1, doubted = false
+        let change = "UPDATE deployment SET progress = progress + 1, confirmed_at = $1, doubted = false WHERE one
              RETURNING id, progress, epoch, confirmed_at, doubted";
         self.update_deployment("confirm", change, Some(now)).await
     }
 
     async fn begin_epoch(&self, now: Timestamp) -> Result<Deployment, StoreError> {
         let change = "UPDATE deployment SET progress = progress + 1, epoch = epoch + 1, restored_at = $1,
-                 confirmed_at = $1, doubted = false
+                 confirmed_at = $1, doubted = false WHERE one
              RETURNING id, progress, epoch, confirmed_at, doubted";
         self.update_deployment("begin-epoch", change, Some(now)).await
     }
@@ -189,7 +189,7 @@ impl EpochStore for PostgresStore {
     async fn void_older(&self, limit: u32, now: Timestamp) -> Result<Voided, StoreError> {
         self.transaction("void-older", |mut db| async move {
             let older: Vec<(i64, i16, i32)> = sqlx::query_as(
-                "SELECT account, protocol, device FROM bundle WHERE void_epoch < (SELECT epoch FROM deployment)
+                "SELECT account, protocol, device FROM bundle WHERE void_epoch < (SELECT epoch FROM deployment WHERE one)
                  ORDER BY void_epoch, account LIMIT $1",
             )
             .bind(i64::from(limit))
@@ -215,10 +215,11 @@ impl EpochStore for PostgresStore {
 
     async fn devices_to_void(&self) -> Result<u64, StoreError> {
         self.each("devices-to-void", |mut db| async move {
-            let count: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM bundle WHERE void_epoch < (SELECT epoch FROM deployment)")
-                    .fetch_one(&mut *db)
-                    .await?;
+            let count: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM bundle WHERE void_epoch < (SELECT epoch FROM deployment WHERE one)",
+            )
+            .fetch_one(&mut *db)
+            .await?;
             Ok(columns::total(count))
         })
         .await

@@ -8,6 +8,7 @@ mod account;
 mod append;
 mod archive;
 mod bundle;
+mod bundle_room;
 mod claim;
 mod claims;
 mod cursor;
@@ -16,6 +17,8 @@ mod device_list;
 mod directory;
 mod epoch;
 mod history;
+mod life;
+mod lifecycle;
 mod notice;
 mod page;
 mod preferences;
@@ -43,8 +46,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Set on every connection. A claim and an append are durable when they are acknowledged, whatever the server's default;
 /// no statement and no transaction of an instance that hangs holds up the others for long. Every statement of a request
 /// reads a few rows in the order of an index, so the planner is kept from ways that read everything and sort: it takes
-/// them where it thinks an archive small.
-const SETTINGS: [(&str, &str); 7] = [
+/// them where it thinks an archive small. What is turned off counts as dear, and what is dear would be compiled each time:
+/// longer work than running it.
+const SETTINGS: [(&str, &str); 8] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "60s"),
@@ -52,6 +56,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("jit", "off"),
 ];
 
 /// A pool of connections to one database.

@@ -8,6 +8,7 @@ use crate::store::{BundlePublished, Stock, StoreError, columns};
 
 use super::epoch;
 use super::history::Chain;
+use super::{bundle_room, life};
 
 /// One device of an account, as the tables name it.
 #[derive(Clone, Copy)]
@@ -24,6 +25,7 @@ pub(super) async fn publish(
     published: &PublishedBundle,
     now: Timestamp,
 ) -> Result<BundlePublished, StoreError> {
+    bundle_room::make(connection, place, now).await?;
     let known: Option<(Vec<u8>, i64)> = sqlx::query_as(
         "SELECT identity_key, next_upload FROM bundle WHERE account = ?1 AND protocol = ?2 AND device = ?3",
     )
@@ -49,6 +51,7 @@ pub(super) async fn publish(
     let withdrawn = withdraw_all_but(connection, place, &keys).await?;
     let already_issued = adopt_known(connection, place, prekeys).await?;
     let added = add_new(connection, place, prekeys, next_upload).await?;
+    life::bundle_published(connection, place).await?;
     if epoch::after_publish(connection, place, standing, now).await? {
         // Whatever it had not seen before may have been issued after the backup that was restored.
         let already_issued = already_issued.saturating_add(added);
@@ -180,7 +183,11 @@ async fn add_new(
 }
 
 /// Retracts a bundle: its prekeys are withdrawn, the tombstones stay.
-pub(super) async fn retract(connection: &mut SqliteConnection, place: Place) -> Result<bool, StoreError> {
+pub(super) async fn retract(
+    connection: &mut SqliteConnection,
+    place: Place,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let retracted = sqlx::query(
         "UPDATE bundle SET payload = NULL
          WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND payload IS NOT NULL",
@@ -191,6 +198,7 @@ pub(super) async fn retract(connection: &mut SqliteConnection, place: Place) -> 
     .execute(&mut *connection)
     .await?;
     withdraw_all_but(connection, place, &[]).await?;
+    life::bundle_retracted(connection, place, now).await?;
     Ok(retracted.rows_affected() > 0)
 }
 

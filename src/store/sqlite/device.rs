@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::bundle::Place;
-use super::{SqliteStore, account, bundle, device_list};
+use super::{SqliteStore, account, bundle, device_list, life};
 use crate::model::{Device, DeviceId, Owner, PrekeyId, Protocol, SessionJid, Timestamp};
 use crate::store::list_merge::{seen_with, seen_without, with_device, without_device};
 use crate::store::{DeviceRemoved, DeviceStore, ListPublished, PrekeyState, StoreError, columns};
@@ -48,7 +48,8 @@ async fn remove(
     if seen.contains(&device) {
         device_list::record_seen(connection, account, protocol, &[resource], &seen_without(&seen, device)).await?;
     }
-    let had_bundle = bundle::retract(connection, place).await?;
+    life::forget_quarantined(connection, account, protocol, &[device]).await?;
+    let had_bundle = bundle::retract(connection, place, now).await?;
     Ok(DeviceRemoved { list, was_listed, had_bundle })
 }
 

@@ -8,6 +8,7 @@ use crate::store::list_merge::merge;
 use crate::store::{ListPublished, SESSIONS_REMEMBERED, StoreError};
 
 use super::history::Chain;
+use super::life;
 
 /// The list in force.
 pub(super) async fn in_force(
@@ -105,11 +106,15 @@ pub(super) async fn publish(
     if changed {
         write_list(connection, account, protocol, Some(&list), now).await?;
     }
+    let given_up: Vec<DeviceId> = seen.into_iter().filter(|device| !list.contains(*device)).collect();
+    if !given_up.is_empty() {
+        life::forget_quarantined(connection, account, protocol, &given_up).await?;
+    }
     Ok(ListPublished::Accepted { list, changed })
 }
 
 /// Puts a list in force in place of another one, or ends it (`None`). Every change of a device list goes through here, so
-/// that none is missing in the history.
+/// that none is missing in the history, and the lives of devices follow.
 pub(super) async fn write_list(
     connection: &mut SqliteConnection,
     account: i64,
@@ -122,6 +127,7 @@ pub(super) async fn write_list(
         Some(list) => replace(connection, account, protocol, list, now).await?,
         None => end(connection, account, protocol).await?,
     }
+    life::follow_list(connection, account, protocol, list, now).await?;
     history.append(connection, protocol, &HistoryChange::list(list), now).await
 }
 

@@ -1,0 +1,155 @@
+//! Device lists in the server's own PEP: announced there, decided in the directory, taken over from before.
+
+use minidom::Element;
+
+use crate::support::DOMAIN;
+use crate::support::multiend::Multiend;
+use crate::support::omemo::{PUBSUB, TestDevice, devices, ids_of, items, items_of, prekeys_of, publish};
+use crate::support::plugin::{Setup, prosody};
+use crate::support::process::poll_async;
+use crate::support::xmpp::{Client, DEADLINE, error_condition};
+use crate::{ALICE, BOB, BUNDLES, DEVICES, LEGACY_LIST};
+
+const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
+
+/// Goes online as a client that wants to be told of device lists, and answers the server's question for its features.
+pub async fn online_with_notify(client: &mut Client) {
+    let caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:example:test' ver='AAAAAAAAAAAAAAAAAAAAAAAAAAA='/>";
+    client.send_raw(&format!("<presence>{caps}</presence>")).await;
+    answer_for_features(client).await;
+}
+
+/// Answers a server's question for its features.
+pub async fn answer_for_features(client: &mut Client) {
+    let question =
+        client.wait_for("the question for features", |e| e.name() == "iq" && e.attr("type") == Some("get")).await;
+    let feature = |node: &str| format!("<feature var='{node}+notify'/>");
+    let (from, id) = (question.attr("from").unwrap(), question.attr("id").unwrap());
+    client
+        .send_raw(&format!(
+            "<iq type='result' id='{id}' to='{from}'><query xmlns='http://jabber.org/protocol/disco#info' \
+             node='urn:example:test#AAAAAAAAAAAAAAAAAAAAAAAAAAA='><identity category='client' type='pc'/>{}{}</query></iq>",
+            feature(DEVICES),
+            feature(LEGACY_LIST)
+        ))
+        .await;
+}
+
+/// The ids in the next notification about a node from an account; `None` if it was deleted.
+pub async fn notified(client: &mut Client, account: &str, node: &str) -> Option<Vec<u32>> {
+    let about = |e: &Element| {
+        let event = e.get_child("event", EVENT)?;
+        let child = event.children().next()?;
+        (e.attr("from") == Some(account) && child.attr("node") == Some(node)).then(|| child.clone())
+    };
+    let message = client.wait_for("a notification", |e| about(e).is_some()).await;
+    let items = about(&message).unwrap();
+    let item = items.children().next()?;
+    Some(ids_of(item.children().next()?))
+}
+
+/// The list that anybody is given, as `client` sees it.
+async fn list(client: &mut Client) -> Vec<u32> {
+    let answer = client.request("get", Some(ALICE), &items(DEVICES, &[])).await;
+    ids_of(&items_of(&answer)[0].1)
+}
+
+#[tokio::test]
+async fn the_merged_list_is_announced_by_the_server_itself() {
+    let setup = Setup::start(&["alice", "bob"]);
+    let mut phone = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    let mut laptop = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "laptop").await;
+    let mut bob = setup.client("bob", "phone").await;
+    online_with_notify(&mut phone).await;
+    online_with_notify(&mut laptop).await;
+    phone.request("set", None, &publish(DEVICES, "current", &devices(&[1]))).await;
+    assert_eq!(notified(&mut laptop, ALICE, DEVICES).await, Some(vec![1]));
+    // Bob, no contact of alice's, subscribes at the server, as some clients do.
+    let subscribe = format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{DEVICES}' jid='{BOB}'/></pubsub>");
+    assert_eq!(bob.request("set", Some(ALICE), &subscribe).await.attr("type"), Some("result"));
+    // A third session that has seen nothing cannot remove what it has not seen.
+    let mut tablet = setup.client("alice", "tablet").await;
+    tablet.request("set", Some(ALICE), &publish(DEVICES, "1", &devices(&[7]))).await;
+    for client in [&mut phone, &mut laptop] {
+        let merged = poll_async("the merged list", DEADLINE, async || {
+            notified(client, ALICE, DEVICES).await.filter(|ids| ids.len() == 2)
+        });
+        assert_eq!(merged.await, [7, 1]);
+    }
+    let told = poll_async("the merged list", DEADLINE, async || {
+        notified(&mut bob, ALICE, DEVICES).await.filter(|ids| ids.len() == 2)
+    });
+    assert_eq!(told.await, [7, 1]);
+    // Who comes online later is given the last list.
+    let mut late = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "late").await;
+    online_with_notify(&mut late).await;
+    assert_eq!(notified(&mut late, ALICE, DEVICES).await, Some(vec![7, 1]));
+    // And a list that is deleted is gone there too.
+    phone.request("get", None, &items(DEVICES, &[])).await;
+    let delete = format!("<pubsub xmlns='{PUBSUB}#owner'><delete node='{DEVICES}'/></pubsub>");
+    assert_eq!(phone.request("set", None, &delete).await.attr("type"), Some("result"));
+    assert_eq!(notified(&mut late, ALICE, DEVICES).await, None);
+    let gone = bob.request("get", Some(ALICE), &items(DEVICES, &[])).await;
+    assert_eq!(error_condition(&gone), Some("item-not-found"));
+}
+
+#[tokio::test]
+async fn a_list_that_changes_through_another_door_is_announced() {
+    let setup = Setup::start(&["alice"]);
+    let mut phone = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    online_with_notify(&mut phone).await;
+    let mut other = setup.client("alice", "other").await;
+    let alias = r"alice\40example.org@multiend.example.org";
+    let answer = other.request("set", Some(alias), &publish(DEVICES, "current", &devices(&[9]))).await;
+    assert_eq!(answer.attr("type"), Some("result"));
+    assert_eq!(notified(&mut phone, ALICE, DEVICES).await, Some(vec![9]));
+}
+
+#[tokio::test]
+async fn what_pep_had_before_is_taken_over_once() {
+    // A stock server: the plugin is there but not enabled.
+    let mut server = prosody(&["alice", "bob"]).start();
+    let with_plugin = std::fs::read_to_string(server.config_path()).unwrap();
+    std::fs::write(server.config_path(), with_plugin.replace(", \"multiend\"", "")).unwrap();
+    server.restart();
+    let device = |id| TestDevice { id, seed: id as u8 };
+    let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
+    let options = "<publish-options><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>\
+                   <value>http://jabber.org/protocol/pubsub#publish-options</value></field>\
+                   <field var='pubsub#max_items'><value>max</value></field></x></publish-options></pubsub>";
+    let with_options = |xml: String| xml.replace("</pubsub>", options);
+    for (node, item, payload) in [
+        (BUNDLES, "1", device(1).bundle(1..=3)),
+        (BUNDLES, "2", device(2).bundle(1..=3)),
+        (DEVICES, "current", devices(&[1, 2])),
+        ("eu.siacs.conversations.axolotl.bundles:5", "0", device(5).legacy_bundle(1..=3)),
+        (LEGACY_LIST, "0", "<list xmlns='eu.siacs.conversations.axolotl'><device id='5'/></list>".to_owned()),
+    ] {
+        let answer = alice.request("set", None, &with_options(publish(node, item, &payload))).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+    }
+    drop(alice);
+
+    std::fs::write(server.config_path(), with_plugin).unwrap();
+    server.restart();
+    let multiend = Multiend::builder(server.component_port()).start();
+    let mut bob = Client::connect(server.c2s_port(), DOMAIN, "bob", "phone").await;
+    assert_eq!(list(&mut bob).await, [1, 2]);
+    for (node, item) in [(BUNDLES, "1"), (BUNDLES, "2"), ("eu.siacs.conversations.axolotl.bundles:5", "0")] {
+        let answer = bob.request("get", Some(ALICE), &items(node, &[item])).await;
+        assert_eq!(prekeys_of(&items_of(&answer)[0].1).len(), 1, "{node} {item}");
+    }
+    // A newer bundle is not overwritten by what PEP still has, however often the server starts.
+    let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
+    alice.request("set", None, &publish(BUNDLES, "1", &device(1).bundle(11..=14))).await;
+    server.restart();
+    let component =
+        poll_async("the component", DEADLINE, async || multiend.http("/readyz").filter(|(status, _)| *status == 200));
+    component.await;
+    let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
+    let own = poll_async("an answer", DEADLINE, async || {
+        let own = alice.request("get", None, &items(BUNDLES, &["1"])).await;
+        (own.attr("type") == Some("result")).then_some(own)
+    });
+    assert_eq!(prekeys_of(&items_of(&own.await)[0].1).len(), 4);
+}

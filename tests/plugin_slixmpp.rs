@@ -1,0 +1,125 @@
+//! slixmpp with slixmpp-omemo, which nobody here wrote and which knows nothing of multiend, on a Prosody with the plugin: two
+//! devices on each side, both protocols, at their own addresses. With them the reference client, which reads archives.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs
+)]
+
+mod devices;
+mod slixmpp;
+#[allow(unused)]
+mod support;
+
+use devices::World;
+use multiend_client::{Door, Protocol, Protocols};
+use slixmpp::Peer;
+use support::plugin::Setup;
+
+struct Place {
+    setup: Setup,
+    states: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let setup = Setup::start(&["alice", "bob"]);
+        Self { setup, states: tempfile::tempdir().unwrap() }
+    }
+
+    /// A device on slixmpp; the same again if it has been there before.
+    fn slixmpp(&self, user: &str, device: &str) -> Peer {
+        let state = self.states.path().join(format!("{user}-{device}.json"));
+        Peer::start(self.setup.prosody.c2s_port(), user, &state)
+    }
+
+    /// What the database says: how many prekeys were issued, and that none was twice.
+    fn issued(&self) -> u64 {
+        let (status, stats, errors) = self.setup.multiend.command(&["admin", "stats", "--json"]);
+        assert!(status.success(), "{errors}");
+        let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+        assert_eq!(stats["directory"]["issued_twice"], 0, "{stats}");
+        stats["directory"]["issued"].as_u64().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_devices_of_each_side_read_everything_in_both_protocols() {
+    let place = Place::new();
+    let mut alice = [place.slixmpp("alice", "phone"), place.slixmpp("alice", "laptop")];
+    let mut bob = [place.slixmpp("bob", "phone"), place.slixmpp("bob", "laptop")];
+    for protocol in [Protocol::Omemo2, Protocol::Legacy] {
+        for round in 0..3 {
+            for (from, to, sender) in
+                [("alice", "bob", 0), ("bob", "alice", 1), ("alice", "bob", 1), ("bob", "alice", 0)]
+            {
+                let text = format!("{from} {sender} {round} äöü <&>");
+                let (senders, readers) = if from == "alice" { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+                senders[sender].says(to, protocol, &text);
+                for reader in readers {
+                    reader.reads(from, protocol, &text);
+                }
+            }
+        }
+    }
+    // A device that joins later reads what comes from then on.
+    let mut tablet = place.slixmpp("bob", "tablet");
+    for protocol in [Protocol::Omemo2, Protocol::Legacy] {
+        alice[0].says("bob", protocol, &format!("welcome in {protocol:?}"));
+        for reader in bob.iter_mut().chain([&mut tablet]) {
+            reader.reads("alice", protocol, &format!("welcome in {protocol:?}"));
+        }
+    }
+    let issued = place.issued();
+    assert!(issued > 0);
+    // Who comes back compares what it published with what is there, finds it unchanged, and needs no new session.
+    let [phone, mut laptop] = bob;
+    phone.goes_away();
+    let mut phone = place.slixmpp("bob", "phone");
+    alice[1].says("bob", Protocol::Omemo2, "again");
+    for device in [&mut phone, &mut laptop] {
+        device.reads("alice", Protocol::Omemo2, "again");
+    }
+    assert_eq!(place.issued(), issued, "no device has asked for another prekey");
+    // Every message once in each archive: 12 rounds of one each, two welcomes, one more.
+    let copies = place.setup.multiend.metric("multiend_archive_copies_total{class=\"content\",result=\"stored\"}");
+    assert!(copies >= 2.0 * (24.0 + 2.0 + 1.0), "{copies}");
+    laptop.goes_away();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_away_catches_up_from_the_archive() {
+    let place = Place::new();
+    let world = World::new(place.setup.prosody.c2s_port(), Door::Direct);
+    let mut bob = place.slixmpp("bob", "phone");
+    let mut alice = world.device_in(Protocols::both(Protocol::Omemo2), "alice", "phone").await;
+    let mut sibling = place.slixmpp("alice", "laptop");
+    for protocol in [Protocol::Omemo2, Protocol::Legacy] {
+        bob.says("alice", protocol, "hello");
+        alice.reads("bob", "hello").await;
+        sibling.reads("bob", protocol, "hello");
+    }
+    alice.goes_away().await;
+    for number in 0..5 {
+        for protocol in [Protocol::Omemo2, Protocol::Legacy] {
+            let text = format!("while she was away {number} {protocol:?}");
+            bob.says("alice", protocol, &text);
+            sibling.reads("bob", protocol, &text);
+        }
+    }
+    alice.comes_back(&world).await;
+    alice.catches_up().await;
+    for number in 0..5 {
+        for protocol in [Protocol::Omemo2, Protocol::Legacy] {
+            alice.reads("bob", &format!("while she was away {number} {protocol:?}")).await;
+        }
+    }
+    alice.has_nothing_unreadable();
+    assert!(place.setup.multiend.metric("multiend_archive_trimmed_bytes_total") > 0.0, "headers for others stay away");
+    alice.says("bob", "all read").await;
+    bob.reads("alice", Protocol::Omemo2, "all read");
+    place.issued();
+}
