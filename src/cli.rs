@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use multiend::admin::restore_epoch::Declaration;
 use multiend::model::{ArchiveId, DeviceId, Owner, Protocol};
 use multiend::store::DevicePlace;
 
@@ -58,6 +59,10 @@ pub(crate) enum AdminCommand {
     Revive(Device),
     /// Take a device out of the list and retract its bundle, for good.
     Remove(Device),
+    /// Print which identity keys a device has had, and since when.
+    IdentityKeys(Device),
+    /// Say that the database was restored from a backup: all prekeys in it are void. It can be stopped and resumed.
+    RestoreEpoch(RestoreEpoch),
     /// Print how far an owner's devices have read its archive.
     Cursors(OwnerArg),
     /// Write what is kept for an account to standard output, in the form of XEP-0227.
@@ -139,6 +144,28 @@ impl From<Device> for DevicePlace {
 
 fn protocol(name: &str) -> Result<Protocol, &'static str> {
     Protocol::ALL.into_iter().find(|protocol| protocol.name() == name).ok_or("write legacy or omemo2")
+}
+
+/// What is so with the database.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreEpoch {
+    /// It was not restored: it may be used as it is, and nothing becomes void.
+    #[arg(long, conflicts_with = "resume")]
+    confirm_current: bool,
+    /// Go on with what an earlier call of this command has begun.
+    #[arg(long)]
+    resume: bool,
+}
+
+impl RestoreEpoch {
+    /// What the operator says.
+    pub(crate) fn declaration(&self) -> Declaration {
+        match (self.confirm_current, self.resume) {
+            (true, _) => Declaration::Current,
+            (_, true) => Declaration::Resume,
+            _ => Declaration::Restored,
+        }
+    }
 }
 
 /// Which configuration.

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use multiend::admin::dead_letters;
+use multiend::admin::identity_keys::identity_keys;
+use multiend::admin::restore_epoch::restore_epoch;
 use multiend::config::{self, Config, Loaded};
 use multiend::model::SystemClock;
 use multiend::{admin, ops, serve, store};
@@ -129,6 +131,11 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
             DeadLettersCommand::Retry { letters } => print(&dead_letters::retry(store, &letters).await?, json),
             DeadLettersCommand::Drop { letters } => print(&dead_letters::drop_letters(store, &letters).await?, json),
         },
+        AdminCommand::IdentityKeys(of) => print(&identity_keys(store, &of.owner, of.protocol, of.device).await?, json),
+        AdminCommand::RestoreEpoch(what) => {
+            let progress = |done, all| eprintln!("{done} of {all} devices");
+            print(&restore_epoch(store, clock, what.declaration(), progress).await?, json)
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::forget_claims;
+use crate::admin::last_run::{LastRun, LastRunError};
 use crate::admin::life_cycle;
 use crate::admin::purge::{self, PurgeSettings};
 use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
@@ -69,6 +70,9 @@ pub enum ServeError {
     /// The database cannot be used.
     #[error("database: {0}")]
     Store(#[from] StoreError),
+    /// What the last run has written down cannot be read, or nothing written down.
+    #[error(transparent)]
+    LastRun(#[from] LastRunError),
     /// The server will never let us in as we are configured.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -91,11 +95,12 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let store = open_store(&config).await?;
     store.metrics().register(&registry)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let last_run = LastRun::begin(&config.data_dir, store.clone(), clock.clone(), &registry).await?;
     let (ingest, committed) =
         Ingest::<Accepted, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
 
     let directory =
-        Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics));
+        Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics.clone()));
     let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone())
         .with_unreadable(config.archive.unreadable)
         .with_retention(retention(&config));
@@ -135,13 +140,22 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
 
     let (inbound, stanzas) = mpsc::channel(INBOUND_QUEUE);
     let link = Link::start(link_config(&config), link_metrics, inbound, stop.clone());
-    let readiness = Readiness::default().state("link", link.state.clone(), link_trouble).database(store.clone());
+    let readiness = Readiness::default().state("link", link.state.clone(), link_trouble).database(store.clone()).state(
+        "prekeys",
+        last_run.doubt(),
+        |doubt| {
+            doubt.map(|doubt| {
+                format!("{doubt}; no prekeys are handed out until `multiend admin restore-epoch` has been run")
+            })
+        },
+    );
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
     let (purging, remembered) = (purge_settings(&config), config.directory.repeat_window.max(CLAIMS_REMEMBERED));
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), remembered, purging, stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
+    let last_run = tokio::spawn(last_run.run(move || directory_metrics.issued(), stop.clone()));
     let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let notices = NoticeSender {
@@ -164,6 +178,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         answers.await.map_err(|error| ServeError::Task("the sending of what was stored", error))?;
         notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
+        last_run.await.map_err(|error| ServeError::Task("the watch over the database", error))?;
         lives.await.map_err(|error| ServeError::Task("the life cycle of devices", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };

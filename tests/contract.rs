@@ -29,9 +29,11 @@ mod contract {
     pub mod device_lists;
     pub mod devices;
     pub mod directory_model;
+    pub mod epochs;
     pub mod erase;
     pub mod expiry;
     pub mod history;
+    pub mod identities;
     pub mod lifecycle;
     pub mod lifecycle_model;
     pub mod long_jids;
@@ -161,6 +163,19 @@ on_both_databases! {
         concurrent_changes_make_one_chain,
         former_identity_keys_stay_recorded,
         changes_of_one_day_are_bounded,
+    }
+    identities {
+        nobody_gets_keys_of_two_identities,
+        the_same_identity_again_is_no_change,
+    }
+    epochs {
+        what_was_in_stock_before_a_restore_is_void,
+        the_first_bundle_after_a_restore_says_what_was_there_before,
+        a_device_that_the_restored_database_does_not_know_may_be_from_before,
+        stock_is_made_void_in_batches_and_its_owners_are_told,
+        a_doubted_database_hands_out_nothing_until_it_is_confirmed,
+        the_progress_of_a_deployment_only_grows,
+        an_epoch_that_begins_under_load_lets_no_older_prekey_through,
     }
     append {
         copies_come_back_as_they_went_in,

@@ -133,6 +133,14 @@ impl Client {
         self.inner.memory.lock().await.state.devices(protocol, account).cloned()
     }
 
+    /// The user has looked into a broken history ([`Event::HistoryBroken`]): what the server shows next is taken as its
+    /// beginning.
+    pub async fn accept_history(&self, account: &BareJid) -> Result<(), ClientError> {
+        let mut memory = self.inner.memory.lock().await;
+        memory.state.histories.remove(account);
+        self.inner.save(&mut memory).await
+    }
+
     /// Saves the state and closes the stream in good order.
     pub async fn close(mut self) -> Result<(), ClientError> {
         self.stop_deliveries();

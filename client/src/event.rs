@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use xmpp_parsers::jid::BareJid;
 
+use crate::history::chain::Deceit;
+
 use crate::protocol::Protocol;
 
 /// How a message came in.
@@ -70,6 +72,15 @@ pub enum Event {
         protocol: Protocol,
         /// Its devices, in the list's order.
         devices: Vec<u32>,
+    },
+    /// What the server hands out does not fit the history of the account's devices, or that history was rewritten: the
+    /// user should be warned, and compare fingerprints. A database that was restored from a backup looks like this too;
+    /// [`Client::accept_history`](crate::Client::accept_history) begins anew.
+    HistoryBroken {
+        /// Whose devices.
+        owner: BareJid,
+        /// What does not fit.
+        deceit: Deceit,
     },
     /// A listed device gets no messages from this one in a protocol: it has no usable bundle there.
     DeviceSkipped {

@@ -45,6 +45,7 @@ mod escape;
 mod event;
 mod events;
 mod extension;
+pub mod history;
 mod keys;
 mod login;
 mod memory;

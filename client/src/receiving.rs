@@ -13,6 +13,7 @@ use crate::device_list;
 use crate::digest;
 use crate::event::{Event, Received, Via};
 use crate::extension::{self, Notice};
+use crate::history::HandedOut;
 use crate::keys::{Addressed, Opened, Sealed, Unreadable};
 use crate::memory::{Memory, Outcome};
 use crate::protocol::{Protocol, RemoteDevice};
@@ -131,6 +132,7 @@ impl Inner {
             self.upkeep.unlisted();
         }
         memory.unreachable.retain(|remote| remote.account != owner || remote.protocol != protocol);
+        self.upkeep.handed_out(&owner, HandedOut::List(protocol, Some(devices.clone())));
         let before = memory.state.lists_mut(protocol).devices.insert(owner.clone(), devices.clone());
         if before.as_ref() != Some(&devices) {
             outcome.tell(Event::DeviceListChanged { owner, protocol, devices });

@@ -13,6 +13,7 @@ use crate::directory::{self, Node};
 use crate::error::ClientError;
 use crate::event::Event;
 use crate::extension;
+use crate::history::HandedOut;
 use crate::protocol::{Protocol, RemoteDevice};
 
 /// A bundle, or why there is none.
@@ -116,6 +117,9 @@ impl Inner {
         if memory.cipher.has_session(&remote) {
             return Ok(());
         }
+        if let Some(handed) = given.as_ref().ok().and_then(|bundle| HandedOut::bundle(&remote, bundle)) {
+            self.upkeep.handed_out(&remote.account, handed);
+        }
         let keys = memory.cipher.part_mut(remote.protocol)?;
         let started = given.and_then(|bundle| keys.start_session(&remote.account, remote.device, &bundle));
         if let Err(reason) = started {
@@ -148,7 +152,9 @@ impl Inner {
     /// Fetches the device ids of `account` anew.
     pub(crate) async fn refresh_devices(&self, account: &BareJid, protocol: Protocol) -> Result<Vec<u32>, ClientError> {
         let list = self.fetch_list(account, protocol).await?;
-        let devices = list.as_ref().and_then(|list| device_list::read_ids(protocol, list)).unwrap_or_default();
+        let devices = list.as_ref().and_then(|list| device_list::read_ids(protocol, list));
+        self.upkeep.handed_out(account, HandedOut::List(protocol, devices.clone()));
+        let devices = devices.unwrap_or_default();
         let mut memory = self.memory.lock().await;
         if account == self.account() {
             memory.state.lists_mut(protocol).own_digest =
@@ -185,7 +191,7 @@ impl Inner {
     }
 
     /// The `<bundle/>` of a device; `None` if nothing is published.
-    async fn fetch_bundle(&self, remote: &RemoteDevice) -> Result<Option<Element>, ClientError> {
+    pub(crate) async fn fetch_bundle(&self, remote: &RemoteDevice) -> Result<Option<Element>, ClientError> {
         self.fetch("the bundle", &remote.account, Node::Bundle(remote.protocol, remote.device)).await
     }
 

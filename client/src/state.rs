@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use xmpp_parsers::jid::BareJid;
 
 use crate::event::Received;
+use crate::history::chain::Ledger;
 use crate::protocol::{Protocol, RemoteDevice};
 use crate::seen::Seen;
 
@@ -89,6 +90,9 @@ pub(crate) struct State {
     pub(crate) has_id: bool,
     /// What is known of device lists.
     pub(crate) lists: BTreeMap<Protocol, Lists>,
+    /// What is known of the histories of devices. Not there in the file of an earlier version.
+    #[serde(default)]
+    pub(crate) histories: BTreeMap<BareJid, Ledger>,
     /// The archive id up to which the archive has been read.
     pub(crate) cursor: Option<String>,
     /// Sent, not yet acknowledged; oldest first.
@@ -108,6 +112,7 @@ impl State {
             cipher: BTreeMap::new(),
             has_id: false,
             lists: BTreeMap::new(),
+            histories: BTreeMap::new(),
             cursor: None,
             outbox: Vec::new(),
             inbox: VecDeque::new(),

@@ -3,7 +3,7 @@
 //! Answers to key exchanges and heartbeats, a fresh bundle, its place in the device list, sessions that a peer believes
 //! in, and everything that a new stream needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use xmpp_parsers::jid::BareJid;
 
 use crate::client::Inner;
 use crate::error::ClientError;
+use crate::history::HandedOut;
 use crate::protocol::{Protocol, RemoteDevice};
 
 /// The pause before upkeep that failed is tried again.
@@ -35,6 +36,7 @@ struct Due {
     archive: bool,
     outdated_lists: BTreeSet<(BareJid, Protocol)>,
     missing_sessions: BTreeSet<RemoteDevice>,
+    handed_out: VecDeque<(BareJid, HandedOut)>,
 }
 
 impl Upkeep {
@@ -77,6 +79,16 @@ impl Upkeep {
         if due.missing_sessions.len() < MAX_WAITING {
             due.missing_sessions.insert(remote.clone());
         }
+    }
+
+    /// The server has handed something out, which has to stand in the history of that account's devices.
+    pub(crate) fn handed_out(&self, account: &BareJid, handed: HandedOut) {
+        let mut due = self.due();
+        if due.handed_out.len() < MAX_WAITING {
+            due.handed_out.push_back((account.clone(), handed));
+        }
+        drop(due);
+        self.look();
     }
 
     /// Has the upkeep task see whether there is something to do.
@@ -143,7 +155,17 @@ impl Inner {
         for protocol in changed {
             self.publish_bundle(protocol).await?;
         }
-        Ok(())
+        self.hold_all_to_history().await
+    }
+
+    /// Holds what the server has handed out to the histories.
+    async fn hold_all_to_history(&self) -> Result<(), ClientError> {
+        loop {
+            let next = self.upkeep.due().handed_out.front().cloned();
+            let Some((account, handed)) = next else { return Ok(()) };
+            self.hold_to_history(&account, handed).await?;
+            self.upkeep.due().handed_out.pop_front();
+        }
     }
 
     /// A new stream: the server has forgotten what it was told, and messages may have gone by.

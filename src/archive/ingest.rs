@@ -291,6 +291,7 @@ fn is_about_messages(error: &StoreError) -> bool {
         | StoreError::TooManyBundles
         | StoreError::Random
         | StoreError::TooManyChanges
+        | StoreError::Unconfirmed
         | StoreError::Metrics(_) => false,
     }
 }

@@ -23,7 +23,7 @@ const MAX_BATCH_DELAY: Duration = Duration::from_secs(1);
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `data_dir`: where the SQLite database lies. Default `data`.
+    /// `data_dir`: where the SQLite database lies, and what was last run on. Default `data`.
     pub data_dir: PathBuf,
     /// `database` or the file that `database_file` names. Default: SQLite under `data_dir`.
     pub database: DatabaseUrl,

@@ -95,6 +95,13 @@ impl DirectoryMetrics {
         self.empty_while_stocked.with_label_values(&[protocol.name()]).inc();
     }
 
+    /// Prekeys handed out as fresh since the start.
+    pub fn issued(&self) -> u64 {
+        let fresh =
+            |protocol: Protocol| self.claims.with_label_values(&[protocol.name(), ClaimKind::Fresh.name()]).get();
+        Protocol::ALL.into_iter().map(fresh).fold(0, u64::saturating_add)
+    }
+
     pub(super) fn bundle_published(&self, protocol: Protocol, outcome: &BundlePublished) {
         self.bundles.with_label_values(&[protocol.name(), "accepted"]).inc();
         self.prekeys_added.with_label_values(&[protocol.name()]).inc_by(u64::from(outcome.added));

@@ -176,7 +176,9 @@ pub(super) fn store_error(error: &StoreError) -> StanzaError {
             tracing::warn!(%error, "the database is away");
             StanzaError::new(Condition::ResourceConstraint, "the database is away; try again")
         }
-        StoreError::TooManyChanges => StanzaError::new(Condition::ResourceConstraint, error.to_string()),
+        StoreError::TooManyChanges | StoreError::Unconfirmed => {
+            StanzaError::new(Condition::ResourceConstraint, error.to_string())
+        }
         StoreError::TooManyBundles => StanzaError::new(Condition::PolicyViolation, error.to_string()),
         _ => {
             tracing::error!(%error, "a request failed in the database");

@@ -40,6 +40,11 @@ pub enum StoreError {
     /// The account has changed its device lists and identity keys as often as it may within a day.
     #[error("this account has changed its devices too often; try again tomorrow")]
     TooManyChanges,
+    /// The database may have been replaced by an older one: no prekey is handed out until the operator has said what is so.
+    #[error(
+        "no prekeys are handed out: the database may have been restored from a backup, and the operator has not confirmed it yet"
+    )]
+    Unconfirmed,
     /// The account has as many bundles of devices that are not listed as it may, and all are new; or it has had as many
     /// devices as can be remembered.
     #[error("this account has bundles of too many devices that are not in its list; retract some first")]

@@ -14,6 +14,7 @@ mod cursor;
 mod dead_letter;
 mod device;
 mod directory;
+mod epoch;
 mod erase;
 mod error;
 mod history;
@@ -38,6 +39,7 @@ pub use cursor::{Cursor, CursorStore};
 pub use dead_letter::{DeadLetter, DeadLetterStore};
 pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
 pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
+pub use epoch::{Deployment, EpochStore, Voided};
 pub use erase::{EraseStore, Erased};
 pub use error::StoreError;
 pub use history::{CHANGES_A_DAY, HistoryRead, HistoryStore, RecordedIdentity};
@@ -55,8 +57,9 @@ pub trait Store:
     + ClaimStore
     + ArchiveStore
     + DeviceStore
-    + NoticeStore
+    + EpochStore
     + HistoryStore
+    + NoticeStore
     + PreferencesStore
     + CursorStore
     + DeadLetterStore

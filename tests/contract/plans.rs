@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use multiend::model::{Device, PrekeyId, Timestamp};
+use multiend::model::{Device, HistoryHead, PrekeyId, Timestamp};
 use multiend::store::{DevicePlace, Due, Edge, Filter, Page, PageQuery, Revived, SharedStore, SignOfLife, Step};
 use sqlx::{Connection, PgConnection};
 
@@ -19,7 +19,7 @@ const ROUNDS: usize = 7;
 
 /// Alice has 100,000 copies of messages with four peers, one a second, and 30,000 prekeys of her device 2 that she has
 /// withdrawn; 20,000 other accounts have bundles and archives too.
-const FILL: [&str; 11] = [
+const FILL: [&str; 12] = [
     "INSERT INTO account (jid, next_sequence, last_at, created_at)
      SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
      FROM generate_series(1, 20000) n",
@@ -47,6 +47,8 @@ const FILL: [&str; 11] = [
      SELECT id, 2, 1, 'r' || n, 'x', 1900000000000000 FROM account, generate_series(1, 3) n",
     "INSERT INTO claim_budget (scope, name, spent_until, spent_day)
      SELECT 1, 'b' || n || '@example.net', 0, 40000 FROM generate_series(1, 40000) n",
+    "INSERT INTO history (account, position, at, protocol, kind, device, content, hash)
+     SELECT id, n, 0, 2, 3, 1, decode('000000010000000161', 'hex'), decode(repeat('00', 32), 'hex') FROM account, generate_series(1, 3) n",
     "INSERT INTO device_life (account, protocol, device, listed_at, seen_at, no_bundle_since, quarantined_at, cause)
      SELECT id, 2, n, 0, moment, CASE WHEN id % 2 = 0 THEN moment END, CASE n WHEN 2 THEN moment END, CASE n WHEN 2 THEN 1 END
      FROM account, generate_series(1, 2) n, LATERAL (SELECT 1900000000000000 + id AS moment) m
@@ -54,8 +56,8 @@ const FILL: [&str; 11] = [
 ];
 
 /// The tables that grow with use.
-const TABLES: [&str; 8] =
-    ["account", "entry", "body", "bundle", "prekey", "last_resort", "claim_budget", "device_life"];
+const TABLES: [&str; 9] =
+    ["account", "entry", "body", "bundle", "prekey", "last_resort", "claim_budget", "device_life", "history"];
 
 async fn pages(store: &SharedStore) {
     let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };
@@ -125,6 +127,10 @@ async fn requests(store: &SharedStore, round: usize) {
     store.publish_device_list(&alice(), OMEMO2, &session("phone"), &list(&[1]), 9, at(0)).await.unwrap();
     store.device_list(&alice(), OMEMO2, Some(&session("x"))).await.unwrap();
     store.learn_session(&alice(), OMEMO2, &session("phone"), device(1), at(0)).await.unwrap();
+    store.history(&alice(), &HistoryHead::START, 2, at(0)).await.unwrap();
+    store.identity_keys(&alice(), OMEMO2, device(1), 5).await.unwrap();
+    store.deployment().await.unwrap();
+    store.void_older(5, at(0)).await.unwrap();
     store.forget_claims(at(-1_000_000), 10).await.unwrap();
     lives(store).await;
     // The first few of the copies that expire at all.

@@ -172,6 +172,13 @@ impl Device {
         assert!(unreadable.is_empty(), "{}/{}: {unreadable:?}", self.jid(), self.settings.resource);
     }
 
+    /// Whether its state says how far a user's history of devices has come.
+    pub fn knows_history_of(&self, user: &str) -> bool {
+        let state = std::fs::read_to_string(&self.settings.state_file).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap_or_default();
+        state["histories"][account(user).as_str()]["head"]["index"].as_u64().is_some_and(|index| index > 0)
+    }
+
     fn drain(&self) {
         while let Some(event) = self.client.as_ref().and_then(Client::try_next_event) {
             self.told().push(event);

@@ -194,6 +194,7 @@ fn nothing_is_left_over(people: &People, outcome: &mut Outcome) {
                 Event::Undecryptable { .. }
                 | Event::Failed { .. }
                 | Event::DeviceSkipped { .. }
+                | Event::HistoryBroken { .. }
                 | Event::ArchiveRestarted => {
                     outcome.surprises.push(format!("{}: {event:?}", device.name()));
                 }

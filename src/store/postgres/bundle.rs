@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use crate::model::{DeviceId, HistoryChange, Protocol, PublishedBundle, Timestamp};
 use crate::store::{BundlePublished, Stock, StoreError, columns};
 
+use super::epoch;
 use super::history::Chain;
 use super::{bundle_room, life};
 
@@ -43,6 +44,7 @@ pub(super) async fn publish(
     let prekeys = &published.bundle.prekeys;
     let places = i64::try_from(prekeys.len()).map_err(|_| StoreError::Range("prekeys of a bundle"))?;
 
+    let standing = epoch::before_publish(connection, place, now).await?;
     let next_after = next_upload.saturating_add(places);
     if identity_is_new {
         put_identity(connection, place, published, next_after, now).await?;
@@ -60,8 +62,13 @@ pub(super) async fn publish(
     if added > 0 {
         forget_what_was_told(connection, place).await?;
     }
-    let unissued = stock(connection, place).await?.unissued;
     life::bundle_published(connection, place).await?;
+    if epoch::after_publish(connection, place, standing, now).await? {
+        // Whatever it had not seen before may have been issued after the backup that was restored.
+        let already_issued = already_issued.saturating_add(added);
+        return Ok(BundlePublished { added: 0, already_issued, withdrawn, identity_changed, unissued: 0 });
+    }
+    let unissued = stock(connection, place).await?.unissued;
     Ok(BundlePublished { added, already_issued, withdrawn, identity_changed, unissued })
 }
 
@@ -202,7 +209,7 @@ async fn add_new(
 }
 
 /// Nobody gets again what it got under another identity key.
-async fn end_repeats(connection: &mut PgConnection, place: Place) -> Result<(), StoreError> {
+pub(super) async fn end_repeats(connection: &mut PgConnection, place: Place) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE prekey SET superseded = upload + 1
          WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant IS NOT NULL AND superseded = 0",
@@ -253,21 +260,29 @@ pub(super) async fn retract(connection: &mut PgConnection, place: Place, now: Ti
 /// What a device has left.
 pub(super) async fn stock(connection: &mut PgConnection, place: Place) -> Result<Stock, StoreError> {
     // Two counts, so that each is a scan of the few rows it counts and not of all tombstones.
-    let (unissued, issued): (i64, i64) = sqlx::query_as(
+    let (unissued, issued, is_void): (i64, i64, bool) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM prekey
                  WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NULL),
                 (SELECT count(*) FROM prekey
-                 WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND NOT withdrawn)",
+                 WHERE account = $1 AND protocol = $2 AND device = $3 AND issued_at IS NOT NULL AND NOT withdrawn),
+                EXISTS (SELECT 1 FROM bundle b, deployment d
+                        WHERE b.account = $1 AND b.protocol = $2 AND b.device = $3 AND d.one AND b.void_epoch < d.epoch)",
     )
     .bind(place.account)
     .bind(place.protocol.code())
     .bind(place.device.to_sql())
     .fetch_one(connection)
     .await?;
-    Ok(Stock { unissued: columns::few(unissued), issued: columns::few(issued) })
+    let (unissued, issued) = (columns::few(unissued), columns::few(issued));
+    // Void, though not yet written down as such.
+    Ok(if is_void {
+        Stock { unissued: 0, issued: issued.saturating_add(unissued) }
+    } else {
+        Stock { unissued, issued }
+    })
 }
 
-/// Bundles as published, by device id.
+/// Bundles as published, by device id; not those of before a restore, so that their devices publish them again.
 pub(super) async fn published(
     connection: &mut PgConnection,
     account: i64,
@@ -278,7 +293,8 @@ pub(super) async fn published(
     let devices: Option<Vec<i32>> = devices.map(|devices| devices.iter().map(|device| device.to_sql()).collect());
     let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
         "SELECT device, item_id, payload FROM bundle
-         WHERE account = $1 AND protocol = $2 AND payload IS NOT NULL AND ($3::integer[] IS NULL OR device = ANY ($3))
+         WHERE account = $1 AND protocol = $2 AND payload IS NOT NULL
+         AND epoch = (SELECT epoch FROM deployment WHERE one) AND ($3::integer[] IS NULL OR device = ANY ($3))
          ORDER BY device LIMIT $4",
     )
     .bind(account)

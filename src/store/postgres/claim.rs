@@ -54,41 +54,48 @@ const LAST_RESORT: &str = "
     WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = picked.key
     RETURNING p.prekey_id, p.key";
 
-/// Answers a claim, in a transaction of its own.
+/// Answers a claim, in a transaction of its own. `None`: the device's stock is from before a restore; it is to be made void
+/// ([`super::epoch::void`]), in another transaction, before it is claimed from.
 pub(super) async fn claim(
     connection: &mut PgConnection,
     claim: &Claim,
     rules: &ClaimRules,
     now: Timestamp,
-) -> Result<End<ClaimOutcome>, StoreError> {
+) -> Result<End<Option<ClaimOutcome>>, StoreError> {
     let Some(account) = account::find(connection, &claim.owner).await? else {
-        return Ok(End::Abandon(ClaimOutcome::NoBundle));
+        return Ok(End::Abandon(Some(ClaimOutcome::NoBundle)));
     };
     let claimant = claim.claimant.to_string();
     let mut claiming = Claiming { connection, claim, claimant, rules, account, now };
     let Some(bundle) = claiming.lock_bundle().await? else {
-        return Ok(End::Abandon(ClaimOutcome::NoBundle));
+        return Ok(End::Abandon(Some(ClaimOutcome::NoBundle)));
     };
+    if bundle.doubted {
+        return Err(StoreError::Unconfirmed);
+    }
+    if bundle.void_is_due {
+        return Ok(End::Abandon(None));
+    }
     if let Some(prekey) = claiming.repeat().await? {
-        return outcome(prekey, bundle.keys, ClaimKind::Repeat).map(End::Abandon);
+        return Ok(End::Abandon(Some(outcome(prekey, bundle.keys, ClaimKind::Repeat)?)));
     }
     if let Some(limit) = claiming.charge().await? {
-        return Ok(End::Abandon(ClaimOutcome::Limited(limit)));
+        return Ok(End::Abandon(Some(ClaimOutcome::Limited(limit))));
     }
     if let Some(limit) = claiming.enter_reserve(&bundle).await? {
-        return Ok(End::Abandon(ClaimOutcome::Limited(limit)));
+        return Ok(End::Abandon(Some(ClaimOutcome::Limited(limit))));
     }
     let (prekey, kind) = if let Some(prekey) = claiming.take_fresh().await? {
         (prekey, ClaimKind::Fresh)
     } else if claim.strict {
-        return Ok(End::Abandon(ClaimOutcome::NoPrekey));
+        return Ok(End::Abandon(Some(ClaimOutcome::NoPrekey)));
     } else if let Some(prekey) = claiming.take_last_resort().await? {
         (prekey, ClaimKind::LastResort)
     } else {
-        return Ok(End::Abandon(ClaimOutcome::NoPrekey));
+        return Ok(End::Abandon(Some(ClaimOutcome::NoPrekey)));
     };
     claiming.tell_stock(&bundle).await?;
-    outcome(prekey, bundle.keys, kind).map(End::Commit)
+    Ok(End::Commit(Some(outcome(prekey, bundle.keys, kind)?)))
 }
 
 /// A prekey as its row has it: id and key.
@@ -102,6 +109,8 @@ struct Locked {
     prekeys: i32,
     stock_told: i16,
     reserve_spent_until: i64,
+    doubted: bool,
+    void_is_due: bool,
 }
 
 /// A claim in the middle of its transaction.
@@ -118,7 +127,8 @@ impl Claiming<'_> {
     async fn lock_bundle(&mut self) -> Result<Option<Locked>, StoreError> {
         let bundle = sqlx::query_as(
             "SELECT item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature, prekeys, stock_told,
-                 reserve_spent_until
+                 reserve_spent_until, (SELECT doubted FROM deployment WHERE one) AS doubted,
+                 void_epoch < (SELECT epoch FROM deployment WHERE one) AS void_is_due
              FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL FOR NO KEY UPDATE",
         )
         .bind(self.account)

@@ -1,6 +1,6 @@
 //! Many claims in one statement: repeats, and prekeys out of a full stock, which is what nearly all claims come to (DESIGN,
 //! directory invariants 1, 2 and 9). What is not plainly one of the two gets no answer here and is left to
-//! [`super::claim`].
+//! [`super::claim`]; so is everything after a restore from a backup until the device's old stock is void.
 //!
 //! The statement is a transaction of its own. Its parts run in the order in which one reads the other: allowances are paid
 //! before prekeys are taken. Prekeys that others have locked are skipped and nothing is waited for afterwards, so the only
@@ -29,6 +29,8 @@ const CLAIM: &str = "
         FROM unnest($1::text[], $2::smallint[], $3::integer[], $4::text[], $5::text[], $6::text[]) WITH ORDINALITY
             AS n (owner, protocol, device, claimant, payer, domain, place)
         JOIN account a ON a.jid = n.owner
+        JOIN deployment d ON d.one AND NOT d.doubted
+        JOIN bundle e ON e.account = a.id AND e.protocol = n.protocol AND e.device = n.device AND e.void_epoch >= d.epoch
         LEFT JOIN LATERAL (
             SELECT p.prekey_id, p.key, p.issued_at > $8 AND NOT p.withdrawn AND p.consumed_at IS NULL AS good
             FROM prekey p WHERE p.account = a.id AND p.protocol = n.protocol AND p.device = n.device

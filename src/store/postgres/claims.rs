@@ -34,11 +34,16 @@ impl PostgresStore {
         rules: &ClaimRules,
         now: Timestamp,
     ) -> Result<ClaimOutcome, StoreError> {
-        self.transaction("claim", |mut db| async move {
-            let end = claim::claim(&mut db, claim, rules, now).await?;
-            db.end(end).await
-        })
-        .await
+        loop {
+            let outcome = self.transaction("claim", |mut db| async move {
+                let end = claim::claim(&mut db, claim, rules, now).await?;
+                db.end(end).await
+            });
+            if let Some(outcome) = outcome.await? {
+                return Ok(outcome);
+            }
+            self.void_before_claim(&claim.owner, claim.protocol, claim.device, now).await?;
+        }
     }
 }
 

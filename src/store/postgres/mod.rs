@@ -18,6 +18,7 @@ mod dead_letter;
 mod device;
 mod device_list;
 mod directory;
+mod epoch;
 mod erase;
 mod history;
 mod life;
@@ -49,8 +50,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Set on every connection. A claim and an append are durable when they are acknowledged, whatever the server's default;
 /// no statement and no transaction of an instance that hangs holds up the others for long. Every statement of a request
 /// reads a few rows in the order of an index, so the planner is kept from ways that read everything and sort: it takes
-/// them where it thinks an archive small.
-const SETTINGS: [(&str, &str); 7] = [
+/// them where it thinks an archive small. What is turned off counts as dear, and what is dear would be compiled each time:
+/// longer work than running it.
+const SETTINGS: [(&str, &str); 8] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "60s"),
@@ -58,6 +60,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("jit", "off"),
 ];
 
 /// A pool of connections to one database.

@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 use crate::model::{DeviceId, HistoryChange, Prekey, Protocol, PublishedBundle, Timestamp};
 use crate::store::{BundlePublished, Stock, StoreError, columns};
 
+use super::epoch;
 use super::history::Chain;
 use super::{bundle_room, life};
 
@@ -39,6 +40,7 @@ pub(super) async fn publish(
     let prekeys = &published.bundle.prekeys;
     let places = i64::try_from(prekeys.len()).map_err(|_| StoreError::Range("prekeys of a bundle"))?;
 
+    let standing = epoch::before_publish(connection, place, now).await?;
     let next_after = next_upload.saturating_add(places);
     if identity_is_new {
         put_identity(connection, place, published, next_after, now).await?;
@@ -55,8 +57,13 @@ pub(super) async fn publish(
     if added > 0 {
         forget_what_was_told(connection, place).await?;
     }
-    let unissued = stock(connection, place).await?.unissued;
     life::bundle_published(connection, place).await?;
+    if epoch::after_publish(connection, place, standing, now).await? {
+        // Whatever it had not seen before may have been issued after the backup that was restored.
+        let already_issued = already_issued.saturating_add(added);
+        return Ok(BundlePublished { added: 0, already_issued, withdrawn, identity_changed, unissued: 0 });
+    }
+    let unissued = stock(connection, place).await?.unissued;
     Ok(BundlePublished { added, already_issued, withdrawn, identity_changed, unissued })
 }
 
@@ -184,7 +191,7 @@ async fn add_new(
 }
 
 /// Nobody gets again what it got under another identity key.
-async fn end_repeats(connection: &mut SqliteConnection, place: Place) -> Result<(), StoreError> {
+pub(super) async fn end_repeats(connection: &mut SqliteConnection, place: Place) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE prekey SET superseded = upload + 1
          WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND claimant IS NOT NULL AND superseded = 0",
@@ -239,21 +246,29 @@ pub(super) async fn retract(
 /// What a device has left.
 pub(super) async fn stock(connection: &mut SqliteConnection, place: Place) -> Result<Stock, StoreError> {
     // Two counts, so that each is a scan of the few rows it counts and not of all tombstones.
-    let (unissued, issued): (i64, i64) = sqlx::query_as(
+    let (unissued, issued, is_void): (i64, i64, bool) = sqlx::query_as(
         "SELECT (SELECT count(*) FROM prekey INDEXED BY prekey_stock
                  WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NULL),
                 (SELECT count(*) FROM prekey INDEXED BY prekey_issued
-                 WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NOT NULL AND NOT withdrawn)",
+                 WHERE account = ?1 AND protocol = ?2 AND device = ?3 AND issued_at IS NOT NULL AND NOT withdrawn),
+                EXISTS (SELECT 1 FROM bundle b, deployment d
+                        WHERE b.account = ?1 AND b.protocol = ?2 AND b.device = ?3 AND b.void_epoch < d.epoch)",
     )
     .bind(place.account)
     .bind(place.protocol.code())
     .bind(place.device.to_sql())
     .fetch_one(connection)
     .await?;
-    Ok(Stock { unissued: columns::few(unissued), issued: columns::few(issued) })
+    let (unissued, issued) = (columns::few(unissued), columns::few(issued));
+    // Void, though not yet written down as such.
+    Ok(if is_void {
+        Stock { unissued: 0, issued: issued.saturating_add(unissued) }
+    } else {
+        Stock { unissued, issued }
+    })
 }
 
-/// Bundles as published, by device id.
+/// Bundles as published, by device id; not those of before a restore, so that their devices publish them again.
 pub(super) async fn published(
     connection: &mut SqliteConnection,
     account: i64,
@@ -267,7 +282,8 @@ pub(super) async fn published(
     });
     let rows: Vec<(i32, String, Vec<u8>)> = sqlx::query_as(
         "SELECT device, item_id, payload FROM bundle
-         WHERE account = ?1 AND protocol = ?2 AND payload IS NOT NULL AND (?3 IS NULL OR device IN (SELECT value FROM json_each(?3)))
+         WHERE account = ?1 AND protocol = ?2 AND payload IS NOT NULL
+         AND epoch = (SELECT epoch FROM deployment) AND (?3 IS NULL OR device IN (SELECT value FROM json_each(?3)))
          ORDER BY device LIMIT ?4",
     )
     .bind(account)

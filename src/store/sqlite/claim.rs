@@ -8,7 +8,8 @@ use crate::store::allowance::{self, Charge};
 use crate::store::columns::{self, BundleKeys};
 use crate::store::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, NoticeKind, StoreError};
 
-use super::{account, notice};
+use super::bundle::Place;
+use super::{account, epoch, notice};
 
 /// How many of the newest messages with an account are looked at for one that the owner wrote.
 const RECENT: i64 = 50;
@@ -36,6 +37,10 @@ pub(super) async fn claim(
     now: Timestamp,
 ) -> Result<ClaimOutcome, StoreError> {
     let Some(account) = account::find(connection, &claim.owner).await? else { return Ok(ClaimOutcome::NoBundle) };
+    if epoch::is_doubted(connection).await? {
+        return Err(StoreError::Unconfirmed);
+    }
+    epoch::void(connection, Place { account, protocol: claim.protocol, device: claim.device }, now).await?;
     let claimant = claim.claimant.to_string();
     let mut claiming = Claiming { connection, claim, claimant, rules, account, now };
     let Some(bundle) = claiming.bundle().await? else { return Ok(ClaimOutcome::NoBundle) };

@@ -17,6 +17,7 @@ mod dead_letter;
 mod device;
 mod device_list;
 mod directory;
+mod epoch;
 mod erase;
 mod file;
 mod history;
