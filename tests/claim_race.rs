@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use multiend::model::{
-    Bundle, Claimant, DeviceId, Owner, Prekey, PrekeyId, Protocol, PublishedBundle, Requester, SessionJid,
-    SignedPrekey, Timestamp,
+    Bundle, Claimant, Device, DeviceId, DeviceList, Owner, Prekey, PrekeyId, Protocol, PublishedBundle, Requester,
+    SessionJid, SignedPrekey, Timestamp,
 };
 use multiend::store::{self, Claim, ClaimKind, ClaimOutcome, ClaimRules, SharedStore};
 use support::postgres::{Fsync, Postgres};
@@ -78,8 +78,11 @@ async fn publish(store: &SharedStore, number: u32) {
         item_id: "1".to_owned(),
         payload: Bytes::from_static(b"<bundle/>"),
     };
-    let session = SessionJid::parse("alice@example.org/phone").unwrap();
-    store.publish_bundle(&owner(), Protocol::Omemo2, device(number), &session, &published, now()).await.unwrap();
+    store.publish_bundle(&owner(), Protocol::Omemo2, device(number), &session(), &published, now()).await.unwrap();
+}
+
+fn session() -> SessionJid {
+    SessionJid::parse("alice@example.org/phone").unwrap()
 }
 
 async fn claim(store: &SharedStore, number: u32, requester: u32) -> (ClaimKind, Vec<u8>) {
@@ -99,6 +102,10 @@ async fn claim(store: &SharedStore, number: u32, requester: u32) -> (ClaimKind, 
 
 /// `workers` requesters at a time empty the stock of `devices` devices, one device after the other, to the last prekey.
 async fn race(instances: Vec<SharedStore>, workers: usize, devices: u32) {
+    // Of devices that no list names, an account may have a few bundles only.
+    let list = DeviceList::new((0..devices).map(|number| Device::unlabelled(device(number))).collect()).unwrap();
+    let most = usize::try_from(devices).unwrap();
+    instances[0].publish_device_list(&owner(), Protocol::Omemo2, &session(), &list, most, now()).await.unwrap();
     for number in 0..devices {
         publish(&instances[0], number).await;
     }

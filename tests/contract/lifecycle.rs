@@ -163,6 +163,7 @@ pub async fn a_removed_device_is_gone_and_its_tombstones_stay(database: Database
     publish(&store, "phone", &[1, 2], at(13)).await;
     publish_bundle(&store, &plain_bundle(1, [1, 2])).await;
     assert_eq!(claim(&store, "dave", at(14)).await, Got::Fresh(2));
+    told(&store).await;
     // A listed one is removed at once if an operator says so.
     assert!(store.retire_device(&place(2), Step::Now, at(15)).await.unwrap());
     assert_eq!(in_force(&store).await, [1]);
