@@ -253,7 +253,8 @@ pub async fn claims_and_publishes_behave_as_the_model(database: Database) {
         Ok(())
     };
     runner.run(&steps(), run).unwrap();
-    assert_eq!(store.borrow().directory_totals().await.unwrap().issued_twice, 0);
+    let store = store.borrow().clone();
+    assert_eq!(store.directory_totals().await.unwrap().issued_twice, 0);
 }
 
 #[derive(Debug, Clone)]

@@ -138,8 +138,8 @@ fn a_fork_a_rollback_and_another_owner_s_history_are_seen() {
     let newest = *heads.last().unwrap();
     let mut ledger = knowing(&entries, &heads, entries.len());
     // Rolled back, and gone on in another way.
-    for back in 0..entries.len() {
-        assert!(ledger.extend(OWNER, &[], &heads[back]).is_err());
+    for earlier in heads.iter().take(entries.len()) {
+        assert!(ledger.extend(OWNER, &[], earlier).is_err());
     }
     let next = |at| Entry { index: newest.index + 1, at, protocol: HistoryProtocol::Omemo2, change: Change::NoList };
     let fork = heads[3].after(OWNER, &next(2_000));
