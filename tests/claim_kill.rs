@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 use support::multiend::Multiend;
-use support::omemo::{TestDevice, items, items_of, prekeys_of, publish};
+use support::omemo::{TestDevice, devices, items, items_of, prekeys_of, publish};
 use support::postgres::{Fsync, Postgres};
 use support::process::poll_async;
 use support::prosody::Prosody;
@@ -36,6 +36,7 @@ const SESSIONS: usize = PREKEYS as usize / REQUESTERS;
 /// The second instance: on Prosody it is a component of its own.
 const SECOND: &str = "multiend2.example.org";
 const BUNDLES: &str = "urn:xmpp:omemo:2:bundles";
+const DEVICE_LIST: &str = "urn:xmpp:omemo:2:devices";
 /// How long an answer may take before the same is asked again, of the other instance.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long a client waits before it tries again while its server says that the component is away.
@@ -65,6 +66,10 @@ async fn no_prekey_is_lost_or_given_twice_when_an_instance_or_the_database_is_ki
 
     let mut alice = Client::connect(port, DOMAIN, "alice", "phone").await;
     alice.online().await;
+    // Of devices that no list names, an account may have a few bundles only.
+    let list = publish(DEVICE_LIST, "current", &devices(&(1..=DEVICES).collect::<Vec<_>>()));
+    let published = alice.request("set", Some(&alice_at(COMPONENT)), &list).await;
+    assert_eq!(published.attr("type"), Some("result"));
     for device in 1..=DEVICES {
         let bundle = TestDevice { id: device, seed: u8::try_from(device).unwrap() }.bundle(1..=PREKEYS);
         let published =

@@ -39,8 +39,6 @@ pub(super) enum Fate {
     Delete,
     /// The column becomes NULL: the rest of the row must stay.
     Empty,
-    /// The column, which cannot be NULL, becomes an empty text: the rest of the row must stay.
-    Blank,
 }
 
 impl Fate {
@@ -49,7 +47,6 @@ impl Fate {
         match self {
             Self::Delete => format!("DELETE FROM \"{table}\""),
             Self::Empty => format!("UPDATE \"{table}\" SET \"{column}\" = NULL"),
-            Self::Blank => format!("UPDATE \"{table}\" SET \"{column}\" = ''"),
         }
     }
 }
@@ -62,14 +59,12 @@ pub(super) struct Named {
     pub(super) fate: Fate,
 }
 
-/// All such columns. Where the schema has no such column, there is nothing to do.
-pub(super) const NAMED: [Named; 6] = [
+/// All such columns.
+pub(super) const NAMED: [Named; 4] = [
     // Who is told of a device list.
     Named { table: "subscription", column: "subscriber", fate: Fate::Delete },
     // Who got a prekey: the prekey stays issued (directory invariant 3), to nobody in particular.
     Named { table: "prekey", column: "claimant", fate: Fate::Empty },
-    Named { table: "hand_out", column: "requester", fate: Fate::Blank },
-    Named { table: "prekey_claim", column: "requester", fate: Fate::Delete },
     Named { table: "last_resort", column: "claimant", fate: Fate::Delete },
     Named { table: "claim_budget", column: "name", fate: Fate::Delete },
 ];

@@ -145,7 +145,7 @@ pub async fn shared_bodies_go_with_the_last_copy_whoever_comes_last(database: Da
 /// Whoever adds a column that can hold a JID says here why erasing an account covers it.
 pub async fn every_column_that_may_name_an_account_is_covered(database: Database) {
     // Tables without a column `account`, which tells what is the account's own.
-    const WITHOUT_ACCOUNT: [&str; 10] = [
+    const WITHOUT_ACCOUNT: [&str; 8] = [
         "account", // the last to go
         "body",    // goes with its last copy
         "meta",    // the deployment's
@@ -154,17 +154,13 @@ pub async fn every_column_that_may_name_an_account_is_covered(database: Database
         "claim_budget",      // by name
         "deployment",
         "device_watch", // the deployment's
-        "audit",
-        "restore",
     ];
     // Texts that name nobody but the account of the row, or are taken out of the data of others.
-    const TEXTS: [(&str, &str); 12] = [
+    const TEXTS: [(&str, &str); 10] = [
         ("account", "jid"),
         ("subscription", "subscriber"),
         ("prekey", "claimant"),
         ("last_resort", "claimant"),
-        ("prekey_claim", "requester"),
-        ("hand_out", "requester"),
         ("claim_budget", "name"),
         ("dead_letter", "id"),
         ("dead_letter", "reason"),

@@ -21,15 +21,6 @@ async fn owned_tables(connection: &mut PgConnection) -> Result<Vec<String>, Stor
     Ok(tables.fetch_all(connection).await?)
 }
 
-async fn has_column(connection: &mut PgConnection, named: Named) -> Result<bool, StoreError> {
-    let has = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2 AND NOT attisdropped)",
-    )
-    .bind(named.table)
-    .bind(named.column);
-    Ok(has.fetch_one(connection).await?)
-}
-
 /// Deletes copies, and the bodies that no other archive shares.
 async fn erase_copies(connection: &mut PgConnection, account: i64, limit: i64) -> Result<u64, StoreError> {
     let copies: Vec<(i64, Option<i64>)> =
@@ -108,9 +99,6 @@ async fn named_step(
     let names = Names::of(owner);
     let mut before = 0_u64;
     for named in NAMED {
-        if !has_column(connection, named).await? {
-            continue;
-        }
         let blocks: i64 =
             sqlx::query_scalar("SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint")
                 .bind(named.table)

@@ -27,15 +27,6 @@ async fn key(connection: &mut SqliteConnection, table: &str) -> Result<String, S
     Ok(if quoted.is_empty() { "rowid".to_owned() } else { quoted.join(", ") })
 }
 
-async fn has_column(connection: &mut SqliteConnection, named: Named) -> Result<bool, StoreError> {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM pragma_table_info(?1) WHERE name = ?2")
-        .bind(named.table)
-        .bind(named.column)
-        .fetch_one(connection)
-        .await?;
-    Ok(count > 0)
-}
-
 /// Deletes copies, and the bodies that no other archive shares.
 async fn erase_copies(connection: &mut SqliteConnection, account: i64, limit: i64) -> Result<u64, StoreError> {
     let copies: Vec<(i64, Option<i64>)> =
@@ -106,9 +97,6 @@ async fn named_step(
     let place = usize::try_from(position).unwrap_or(usize::MAX);
     let Some(named) = NAMED.get(place).copied() else { return Ok((Erased { rows: 0, done: true }, None)) };
     let next = Some(position.saturating_add(1));
-    if !has_column(connection, named).await? {
-        return Ok((Erased::default(), next));
-    }
     let names = Names::of(owner);
     let Named { table, column, fate } = named;
     let change = fate.statement(table, column);
