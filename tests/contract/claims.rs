@@ -211,8 +211,11 @@ pub async fn concurrent_requests_of_one_requester_get_one_prekey(database: Datab
         claims.spawn(async move { claim(&store, "bob", at(1)).await });
     }
     let answers = claims.join_all().await;
-    assert_eq!(answers.iter().filter(|got| **got == Got::Fresh(1)).count(), 1, "{answers:?}");
-    assert_eq!(answers.iter().filter(|got| **got == Got::Repeat(1)).count(), 23, "{answers:?}");
+    // Usually the oldest one; not if a statement that lost, and was rolled back, held it for a moment.
+    let given = answers.iter().find_map(|got| if let Got::Fresh(key) = got { Some(*key) } else { None }).unwrap();
+    assert_eq!(answers.iter().filter(|got| **got == Got::Fresh(given)).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|got| **got == Got::Repeat(given)).count(), 23, "{answers:?}");
+    assert_eq!(stores[0].directory_totals().await.unwrap().issued, 1);
 }
 
 /// With exactly as many prekeys as requesters nobody gets a last resort, and afterwards everybody does.
