@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use minidom::Element;
 use support::multiend::Multiend;
-use support::omemo::{TestDevice, items, items_of, prekeys_of, publish};
+use support::omemo::{TestDevice, devices, items, items_of, prekeys_of, publish};
 use support::postgres::{Fsync, Postgres};
 use support::process::poll_async;
 use support::prosody::Prosody;
@@ -35,6 +35,9 @@ const SESSIONS: usize = PREKEYS as usize / REQUESTERS;
 const ALICE: &str = r"alice\40example.org@multiend.example.org";
 const BOB: &str = r"bob\40example.org@multiend.example.org";
 const BUNDLES: &str = "urn:xmpp:omemo:2:bundles";
+const DEVICE_LIST: &str = "urn:xmpp:omemo:2:devices";
+/// Large pages, and no limits on claims: those have tests of their own.
+const SETTINGS: &str = "[archive]\npage_max = 250\n[directory]\nclaims_per_device = 100000\nprekey_reserve = 0\n";
 /// How long an answer may take before the same is asked again.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long a client waits before it tries again while its server says that the component is away.
@@ -68,7 +71,7 @@ async fn nothing_acknowledged_is_lost_when_it_is_killed_on_postgresql() {
 
 async fn killed_twenty_times(database: Option<&str>) {
     let prosody = Prosody::builder().users(&["alice", "bob"]).multiend().start();
-    let mut builder = Multiend::builder(prosody.component_port()).extra("[archive]\npage_max = 250\n");
+    let mut builder = Multiend::builder(prosody.component_port()).extra(SETTINGS);
     if let Some(url) = database {
         builder = builder.database(url);
     }
@@ -77,6 +80,9 @@ async fn killed_twenty_times(database: Option<&str>) {
 
     let mut alice = Client::connect(port, DOMAIN, "alice", "phone").await;
     alice.online().await;
+    // Of devices that no list names, an account may have a few bundles only.
+    let list = publish(DEVICE_LIST, "current", &devices(&(1..=DEVICES).collect::<Vec<_>>()));
+    assert_eq!(alice.request("set", Some(ALICE), &list).await.attr("type"), Some("result"));
     for device in 1..=DEVICES {
         let bundle = TestDevice { id: device, seed: u8::try_from(device).unwrap() }.bundle(1..=PREKEYS);
         let published = alice.request("set", Some(ALICE), &publish(BUNDLES, &device.to_string(), &bundle)).await;
