@@ -7,6 +7,9 @@
 //! ([`super::credit`]), and only until half of what the account may get of a device: that leaves room for another instance.
 //! Two claims of one claimant at once, at two instances, meet at the key `prekey_claimant`: one of them fails as a whole and
 //! is answered with care.
+//!
+//! Each part reads rows by the whole key of one index. A `LIMIT 1` keeps PostgreSQL from merging a part with others: it
+//! would then choose by statistics, which say nothing while a table is new, and the plan is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,15 +42,14 @@ const CLAIM: &str = "
         LEFT JOIN LATERAL (
             SELECT p.prekey_id, p.key, p.issued_at > $8 AND NOT p.withdrawn AND p.consumed_at IS NULL AS good
             FROM prekey p WHERE p.account = b.account AND p.protocol = n.protocol AND p.device = n.device
-            AND p.claimant = n.claimant AND p.superseded = 0) h ON true
+            AND p.claimant = n.claimant AND p.superseded = 0 LIMIT 1) h ON true
         WHERE b.payload IS NOT NULL AND b.void_epoch >= (SELECT epoch FROM deployment WHERE one AND NOT doubted)),
     queued AS (
-        SELECT place, account, protocol, device, claimant, count(*) OVER in_device AS crowd,
-               row_number() OVER (in_device ORDER BY place) AS turn
+        SELECT *, count(*) OVER in_device AS crowd, row_number() OVER (in_device ORDER BY place) AS turn
         FROM asked WHERE wants
         WINDOW in_device AS (PARTITION BY account, protocol, device)),
     served AS MATERIALIZED (
-        SELECT q.place, q.claimant, q.turn, max(stock.rows) OVER (PARTITION BY q.account, q.protocol, q.device) AS rows
+        SELECT q.*, max(stock.rows) OVER (PARTITION BY q.account, q.protocol, q.device) AS rows
         FROM queued q LEFT JOIN LATERAL (
             SELECT array_agg(row) AS rows FROM (
                 SELECT p.ctid AS row FROM prekey p
@@ -61,12 +63,11 @@ const CLAIM: &str = "
         UPDATE prekey p SET issued_at = $7, last_issued_at = $7, claimant = s.claimant, superseded = 0,
             fresh_issues = fresh_issues + 1
         FROM served s WHERE p.ctid = s.rows[s.turn]
-        RETURNING s.place, p.prekey_id, p.key)
-    SELECT t.place, t.prekey_id, t.key, true AS fresh, a.item_id, a.identity_key, a.signed_prekey_id, a.signed_prekey,
-           a.signed_prekey_signature
-    FROM taken t JOIN asked a ON a.place = t.place
+        RETURNING s.place, p.prekey_id, p.key, s.item_id, s.identity_key, s.signed_prekey_id, s.signed_prekey,
+            s.signed_prekey_signature)
+    SELECT *, true AS fresh FROM taken
     UNION ALL
-    SELECT place, held_id, held_key, false, item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature
+    SELECT place, held_id, held_key, item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature, false
     FROM asked WHERE good";
 
 /// An answered claim.
