@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jid::DomainPart;
+use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -26,6 +27,7 @@ use crate::config::{Config, LifecycleMode};
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::dispatch::{self, Doors};
+use crate::door::metrics::DoorMetrics;
 use crate::door::notice::{NoticeMetrics, NoticeSender};
 use crate::door::outcome::Accepted;
 use crate::door::plugin::{CopyDoor, CopyServices, News, PluginDoor, Servers};
@@ -33,6 +35,9 @@ use crate::door::service::Service;
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
 use crate::model::{Clock, SystemClock};
 use crate::ops;
+use crate::ops::census::{Census, CensusMetrics};
+use crate::ops::live_gauges::LiveGauges;
+use crate::ops::queues::Queues;
 use crate::ops::readiness::Readiness;
 use crate::store::{self, ClaimRules, SharedStore, StoreError};
 
@@ -89,11 +94,14 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let archive_metrics = ArchiveMetrics::register(&registry)?;
     let directory_metrics = DirectoryMetrics::register(&registry)?;
     let notice_metrics = NoticeMetrics::register(&registry)?;
+    let door_metrics = DoorMetrics::register(&registry)?;
+    let census_metrics = CensusMetrics::register(&registry)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
 
     let store = open_store(&config).await?;
     store.metrics().register(&registry)?;
+    ops::queues::register_connections(&registry, &store)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let last_run = LastRun::begin(&config.data_dir, store.clone(), clock.clone(), &registry).await?;
     let (ingest, committed) =
@@ -139,7 +147,14 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     );
 
     let (inbound, stanzas) = mpsc::channel(INBOUND_QUEUE);
+    let unread = inbound.downgrade();
     let link = Link::start(link_config(&config), link_metrics, inbound, stop.clone());
+    let queues = Queues::default()
+        .with("inbound", INBOUND_QUEUE, move || {
+            unread.upgrade().map_or(0, |queue| INBOUND_QUEUE.saturating_sub(queue.capacity()))
+        })
+        .with("outbound", link.outbox.limit(), link.outbox.length());
+    show_queues(queues, &config, &registry, &door_metrics, &directory_metrics, &archive_metrics)?;
     let readiness = Readiness::default().state("link", link.state.clone(), link_trouble).database(store.clone()).state(
         "prekeys",
         last_run.doubt(),
@@ -154,6 +169,14 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     info!(%address, "serving /metrics, /healthz and /readyz");
     let (purging, remembered) = (purge_settings(&config), config.directory.repeat_window.max(CLAIMS_REMEMBERED));
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), remembered, purging, stop.clone()));
+    let census = Census {
+        store: store.clone(),
+        clock: clock.clone(),
+        metrics: census_metrics,
+        archive: archive_metrics.clone(),
+        interval: config.metrics.interval,
+    };
+    let census = tokio::spawn(census.run(stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let last_run = tokio::spawn(last_run.run(move || directory_metrics.issued(), stop.clone()));
     let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
@@ -167,7 +190,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         metrics: notice_metrics,
     };
     let notices = tokio::spawn(notices.run(stop.clone()));
-    let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), Doors { requests, messages, plugin, copies }));
+    let doors = Doors { requests, messages, plugin, copies, metrics: door_metrics };
+    let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), doors));
 
     // The link ends when nobody can send any more: when the doors and the writer have finished.
     drop(link.outbox);
@@ -179,6 +203,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
         last_run.await.map_err(|error| ServeError::Task("the watch over the database", error))?;
+        census.await.map_err(|error| ServeError::Task("the reading of figures", error))?;
         lives.await.map_err(|error| ServeError::Task("the life cycle of devices", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
@@ -216,6 +241,28 @@ async fn send_outcomes(mut committed: mpsc::Receiver<Committed<Accepted>>, outbo
             }
         }
     }
+}
+
+/// Makes the queues visible, those of the link and the others.
+fn show_queues(
+    queues: Queues,
+    config: &Config,
+    registry: &Registry,
+    doors: &DoorMetrics,
+    directory: &DirectoryMetrics,
+    archive: &ArchiveMetrics,
+) -> Result<(), prometheus::Error> {
+    let (doors, directory, storing, stored) = (doors.clone(), directory.clone(), archive.clone(), archive.clone());
+    queues
+        .with("requests", dispatch::REQUESTS_WAITING, move || doors.waiting())
+        .with("claims", directory::CLAIMS_WAITING, move || directory.claims_waiting())
+        .with("archive", config.archive.ingest_queue, move || storing.waiting())
+        .register(registry)?;
+    registry.register(Box::new(LiveGauges::single(
+        "multiend_archive_oldest_waiting_seconds",
+        "How long the oldest of the messages has waited that are being stored now; 0: none is",
+        move || stored.oldest_waiting().as_secs_f64(),
+    )?))
 }
 
 fn link_trouble(state: &LinkState) -> Option<String> {

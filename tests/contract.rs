@@ -20,6 +20,7 @@ mod support {
 mod contract {
     pub mod append;
     pub mod bundles;
+    pub mod census;
     pub mod claim_limits;
     pub mod claims;
     pub mod consumption;
@@ -77,6 +78,11 @@ on_both_databases! {
         migrating_twice_and_by_two_at_once_is_safe,
         the_archive_id_secret_is_made_once,
         what_the_store_does_shows_in_its_metrics,
+    }
+    census {
+        every_device_with_a_bundle_is_counted_once_with_its_stock,
+        what_devices_have_not_read_is_counted,
+        what_waits_is_counted_with_the_age_of_the_oldest,
     }
     device_lists {
         a_list_is_what_was_published,

@@ -16,7 +16,7 @@ pub use load::{Loaded, load};
 pub use problem::{ConfigError, Problem};
 pub use sections::{
     ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LifecycleMode, LifecycleSettings,
-    LimitSettings, LogFormat, LogSettings, PluginSettings, RetentionSettings,
+    LimitSettings, LogFormat, LogSettings, MetricsSettings, PluginSettings, RetentionSettings,
 };
 pub use settings::Config;
 pub use values::{DatabaseUrl, LogLevel, ServerAddress};

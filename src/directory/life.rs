@@ -142,6 +142,7 @@ impl Directory {
         let (life, now) = (self.settings.life, self.clock.now());
         let mut run = LifeRun::default();
         if life.mode == Mode::Off {
+            self.metrics.device_states(&self.store.device_states().await?);
             return Ok(run);
         }
         let acts = life.mode == Mode::On;

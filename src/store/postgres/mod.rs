@@ -9,6 +9,7 @@ mod append;
 mod archive;
 mod bundle;
 mod bundle_room;
+mod census;
 mod claim;
 mod claim_batch;
 mod claim_one;
@@ -43,7 +44,7 @@ use tracing::debug;
 
 use self::credit::Credit;
 use super::transaction::{RETRIES, Tx, pause};
-use super::{Store, StoreError, StoreMetrics, schema};
+use super::{Connections, Store, StoreError, StoreMetrics, schema};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -133,8 +134,7 @@ impl PostgresStore {
     {
         let started = Instant::now();
         let result = async {
-            let connection = self.pool.acquire().await?;
-            self.metrics.waited_for_connection(started.elapsed());
+            let connection = self.metrics.connection(self.pool.acquire()).await?;
             work(connection).await
         }
         .await;
@@ -149,9 +149,7 @@ impl PostgresStore {
     {
         let started = Instant::now();
         let attempt = async || {
-            let waiting = Instant::now();
-            let transaction = self.pool.begin_with(begin).await?;
-            self.metrics.waited_for_connection(waiting.elapsed());
+            let transaction = self.metrics.connection(self.pool.begin_with(begin)).await?;
             work(Tx::new(transaction)).await
         };
         let mut retries = 0;
@@ -175,6 +173,15 @@ impl Store for PostgresStore {
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }
+
+    fn connections(&self) -> Connections {
+        let most = self.pool.options().get_max_connections();
+        Connections { open: self.pool.size(), idle: count(self.pool.num_idle()), most }
+    }
+}
+
+fn count(connections: usize) -> u32 {
+    u32::try_from(connections).unwrap_or(u32::MAX)
 }
 
 /// Brings the schema up to date, under a lock that makes two programs do so one after the other.
