@@ -158,6 +158,7 @@ on_both_databases! {
         subscriptions_are_kept_up_to_the_limit,
     }
     notices {
+        a_notice_of_a_state_that_has_passed_is_moot,
         a_notice_waits_until_it_is_settled,
         a_notice_that_is_renewed_while_it_is_sent_is_sent_again,
         two_instances_never_take_the_same_notice,
