@@ -29,13 +29,16 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Logs `user` in, whose password is its name, with the OMEMO state of that file; returns once it is published.
+    /// Logs `user` in, whose password is its name, with the OMEMO state of that file, whose name is its resource too; returns
+    /// once it is published.
     pub fn start(c2s_port: u16, user: &str, state: &Path) -> Self {
         let script = repository().join("tests/slixmpp/peer.py");
+        // With a resource of its own choice: only then does slixmpp tell servers what it wants to be notified of.
+        let resource = state.file_stem().and_then(|name| name.to_str()).expect("a name");
         // It ends with its standard input, so with the test, however that ends.
         let mut process = Command::new(python())
             .arg(script)
-            .args([account(user).as_str(), user, &c2s_port.to_string()])
+            .args([&format!("{}/{resource}", account(user)), user, &c2s_port.to_string()])
             .arg(state)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

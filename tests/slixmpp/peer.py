@@ -1,6 +1,6 @@
 """One device of one account on slixmpp and slixmpp-omemo, driven by lines of JSON: an OMEMO client that nobody here wrote.
 
-Usage: peer.py JID PASSWORD PORT STORAGE_FILE
+Usage: peer.py JID/RESOURCE PASSWORD PORT STORAGE_FILE
 
 Commands, one object a line on standard input:
     {"send": TEXT, "to": JID, "protocol": "omemo2" or "legacy"}, with "timer": SECONDS for a message that expires

@@ -15,6 +15,8 @@ use crate::support::{DOMAIN, xmpp};
 
 /// Messages in each direction while everybody is there.
 const EACH_WAY: usize = 100;
+/// How many of these are said in turn, so that each device has spoken to each other in both protocols.
+const HELLOS: usize = 4;
 /// Messages while one device is away.
 const WHILE_AWAY: usize = 50;
 /// After this the archive hides the message that expires.
@@ -75,16 +77,25 @@ async fn everybody_publishes(world: &World, clients: Clients) -> People {
 async fn everybody_talks(people: &mut People, secret: &str, outcome: &mut Outcome) {
     println!("\n2. {EACH_WAY} messages each way, from all four devices, read by all the others.");
     let text = |from: &str, number: usize| format!("{from} says {secret} number {number}");
+    let writers =
+        |number: usize| [("alice", ALICE_PHONE + number % 2, "bob"), ("bob", BOB_PHONE + number % 2, "alice")];
+    // Everybody says hello in turn, in either protocol: many clients lose messages when two begin a session at once.
+    for number in 0..HELLOS {
+        for (from, writer, to) in writers(number) {
+            people[writer].says(to, &text(from, number), protocol_of(number)).await;
+            all_but(people, &[writer], from, &text(from, number), protocol_of(number), outcome).await;
+        }
+    }
     let speak = async |devices: &mut [Participant], from: &str, to: &str| {
-        for number in 0..EACH_WAY {
+        for number in HELLOS..EACH_WAY {
             devices[number % 2].says(to, &text(from, number), protocol_of(number)).await;
         }
     };
     let (alice, bob) = people.split_at_mut(BOB_PHONE);
     tokio::join!(speak(alice, "alice", "bob"), speak(bob, "bob", "alice"));
     outcome.sent += 2 * EACH_WAY;
-    for number in 0..EACH_WAY {
-        for (from, writer) in [("alice", ALICE_PHONE + number % 2), ("bob", BOB_PHONE + number % 2)] {
+    for number in HELLOS..EACH_WAY {
+        for (from, writer, _) in writers(number) {
             all_but(people, &[writer], from, &text(from, number), protocol_of(number), outcome).await;
         }
     }
