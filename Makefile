@@ -1,6 +1,10 @@
 # `make help` lists what there is. Nothing needs to be prepared: what is missing is installed by scripts/install-needs.
 
-# sqlite or postgres: the database of `make demo`.
+# What `make demo` runs on. SERVER: prosody or ejabberd. DOOR: plugin or alias. CLIENTS: multiend, the reference client, or
+# slixmpp. DATABASE: sqlite or postgres.
+SERVER ?= prosody
+DOOR ?= plugin
+CLIENTS ?= multiend
 DATABASE ?= sqlite
 # Not empty: `make demo` leaves everything running and prints the addresses.
 KEEP ?=
@@ -21,10 +25,10 @@ DEMO = "$(TARGET_DIR)/debug/examples/demo"
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: ## The whole job between four devices, on a private Prosody (DATABASE=postgres, KEEP=1)
-	@scripts/install-needs cc prosody $(if $(filter postgres,$(DATABASE)),postgresql)
+demo: ## The whole job between four devices (CLIENTS=slixmpp, SERVER=ejabberd, DOOR=alias, DATABASE=postgres, KEEP=1)
+	@scripts/install-needs cc $(SERVER) $(if $(filter postgres,$(DATABASE)),postgresql)
 	cargo build --locked -p multiend -p multiend-client --bins --examples
-	@$(DEMO) --database $(DATABASE) $(if $(KEEP),--keep)
+	@$(DEMO) --server $(SERVER) --door $(DOOR) --clients $(CLIENTS) --database $(DATABASE) $(if $(KEEP),--keep)
 
 test: fmt-check clippy plugins monitoring chart packaging unit interop fuzz-briefly ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'
@@ -38,7 +42,7 @@ clippy: ## Lints
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## All tests: unit, property, contract, end-to-end, documentation
-	@scripts/install-needs cc prosody postgresql ejabberd prometheus
+	@scripts/install-needs cc prosody postgresql ejabberd prometheus profanity
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 

@@ -5,6 +5,7 @@
 //! be a secret. `docs/multiend.example.toml` shows every key with its default.
 
 mod environment;
+mod given;
 mod load;
 mod position;
 mod problem;
@@ -12,6 +13,7 @@ mod sections;
 mod settings;
 mod values;
 
+pub use given::Given;
 pub use load::{Loaded, load};
 pub use problem::{ConfigError, Problem};
 pub use sections::{

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::DirectoryMetrics;
-use crate::model::{Claimant, Clock, DeviceId, Owner, Protocol, Requester, SessionJid};
+use super::{DirectoryMetrics, Settings};
+use crate::model::{Claimant, Clock, DeviceId, Owner, Protocol, Requester, SessionJid, Setting};
 use crate::store::{Claim, ClaimOutcome, ClaimRules, SharedStore, StoreError};
 
 /// Claims that may wait; when it is full, who asks waits.
@@ -45,11 +45,11 @@ impl ClaimQueue {
     pub(super) fn start(
         store: SharedStore,
         clock: Arc<dyn Clock>,
-        rules: ClaimRules,
+        settings: Setting<Settings>,
         metrics: DirectoryMetrics,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(run(store, clock, rules, metrics.clone(), waiting));
+        tokio::spawn(run(store, clock, settings, metrics.clone(), waiting));
         Self { queue, metrics }
     }
 
@@ -81,7 +81,7 @@ impl ClaimQueue {
 async fn run(
     store: SharedStore,
     clock: Arc<dyn Clock>,
-    rules: ClaimRules,
+    settings: Setting<Settings>,
     metrics: DirectoryMetrics,
     mut waiting: mpsc::Receiver<(Asked, oneshot::Sender<Answer>)>,
 ) {
@@ -93,6 +93,7 @@ async fn run(
         }
         metrics.claims_taken(batch.len());
         let (store, clock) = (store.clone(), clock.clone());
+        let rules = settings.with(|settings| settings.claims);
         tokio::spawn(async move {
             let (asked, answers): (Vec<Asked>, Vec<_>) = batch.into_iter().unzip();
             let outcomes = claim_together(&store, clock.as_ref(), &rules, asked).await;

@@ -40,7 +40,7 @@ pub use metrics::DirectoryMetrics;
 pub use node::Contents;
 pub use notice::{Due, Told};
 
-use crate::model::{Clock, Owner, Requester, SessionJid};
+use crate::model::{Clock, Owner, Requester, SessionJid, Setting};
 use crate::store::{ClaimLimit, ClaimRules, SharedStore, StoreError};
 
 /// Claims that may wait to be answered together; when there are more, who asks waits.
@@ -100,7 +100,7 @@ pub enum DirectoryError {
 pub struct Directory {
     store: SharedStore,
     clock: Arc<dyn Clock>,
-    settings: Settings,
+    settings: Setting<Settings>,
     metrics: DirectoryMetrics,
     known_sessions: session::KnownSessions,
     claims: claim_queue::ClaimQueue,
@@ -109,8 +109,14 @@ pub struct Directory {
 
 impl Directory {
     /// A directory on a store. To be called within a runtime, where its claims are answered.
-    pub fn new(store: SharedStore, clock: Arc<dyn Clock>, settings: Settings, metrics: DirectoryMetrics) -> Self {
-        let claims = claim_queue::ClaimQueue::start(store.clone(), clock.clone(), settings.claims, metrics.clone());
+    pub fn new(
+        store: SharedStore,
+        clock: Arc<dyn Clock>,
+        settings: impl Into<Setting<Settings>>,
+        metrics: DirectoryMetrics,
+    ) -> Self {
+        let settings = settings.into();
+        let claims = claim_queue::ClaimQueue::start(store.clone(), clock.clone(), settings.clone(), metrics.clone());
         Self {
             store,
             clock,

@@ -8,5 +8,7 @@ pub mod logging;
 pub mod metrics;
 pub mod queues;
 pub mod readiness;
+pub mod reload;
+pub mod service_manager;
 pub mod shutdown;
 pub mod snapshot_histogram;

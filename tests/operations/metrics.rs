@@ -1,22 +1,12 @@
 //! docs/operations.md explains the metrics that the program really has: each with its labels and its type, and no other.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    missing_docs
-)]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use support::multiend::Multiend;
-use support::ports::free_port;
-use support::process::poll;
+use crate::support::multiend::Multiend;
+use crate::support::ports::free_port;
+use crate::support::process::poll;
 
 /// A metric: its labels, and its type.
 type Metrics = BTreeMap<String, (BTreeSet<String>, String)>;
