@@ -423,8 +423,9 @@ def archive():
             lines("Bytes in a page", "After trimming.", quantiles("multiend_archive_page_bytes", 0.5, 0.95), unit="bytes"),
             lines("Bytes spared", "Left out of answers, a second: headers for other devices, and messages omitted.",
                   [("trimmed", rate("multiend_archive_trimmed_bytes_total"))], unit="Bps"),
-            lines("Not readable for who asked", "Encrypted messages without a header for the asking device, an hour: given all "
-                  "the same, or omitted (archive.unreadable). Many: senders do not know the device; is its list right?",
+            lines("Not readable for who asked", "Encrypted messages without a header for the asking device, an hour, what it has "
+                  "sent itself among them: given all the same, or omitted (archive.unreadable). Many more than it sends: "
+                  "senders do not know the device; is its list right?",
                   [("given", "sum(increase(multiend_archive_not_for_viewer_total{}[1h]))"),
                    ("omitted", "sum(increase(multiend_archive_omitted_total{}[1h]))")]),
             heatmap("How far devices were behind", "Messages that a device had not read when it said how far it has.",

@@ -19,6 +19,7 @@ CARGO = tomllib.loads((ROOT / "Cargo.toml").read_text())
 VERSION = CARGO["workspace"]["package"]["version"]
 # What `systemd-analyze security` may say at most, times ten: 0 is a service that can do nothing, 100 one that can do all.
 EXPOSURE = 15
+CHECK = ("check-config", "--offline", "--config", str(DEBIAN / "multiend.toml"))
 PACKAGE = None
 
 
@@ -68,7 +69,7 @@ class Unit(unittest.TestCase):
 
 class Debian(unittest.TestCase):
     def test_the_configuration_is_one(self):
-        checked = run(os.environ["MULTIEND"], "check-config", "--config", str(DEBIAN / "multiend.toml"))
+        checked = run(os.environ["MULTIEND"], *CHECK)
         self.assertEqual(checked.returncode, 0, checked.stderr)
 
     def test_everything_that_goes_into_it_is_there(self):
@@ -111,7 +112,7 @@ class Image(unittest.TestCase):
         [variables] = [rest for word, rest in self.image if word == "ENV"]
         environment = dict(pair.split("=", 1) for pair in variables.split())
         self.assertEqual(environment.pop("MULTIEND_CONFIG"), "/etc/multiend/multiend.toml")
-        checked = run(os.environ["MULTIEND"], "check-config", "--config", str(DEBIAN / "multiend.toml"), env=environment)
+        checked = run(os.environ["MULTIEND"], *CHECK, env=environment)
         self.assertEqual(checked.returncode, 0, checked.stderr)
         self.assertIn("0.0.0.0:9614", checked.stdout)
 
