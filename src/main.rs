@@ -6,13 +6,17 @@ mod cli;
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufReader, Read, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use multiend::admin::dead_letters;
 use multiend::admin::identity_keys::identity_keys;
+use multiend::admin::import::{Imported, Importer};
 use multiend::admin::restore_epoch::restore_epoch;
+use multiend::archive::archive_id::ArchiveIds;
 use multiend::config::{self, Config, Loaded};
 use multiend::model::SystemClock;
 use multiend::{admin, ops, serve, store};
@@ -124,6 +128,12 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
             admin::export::export(store, clock, &of.owner, &mut out).await?;
             Ok(ExitCode::SUCCESS)
         }
+        AdminCommand::Import { files } => {
+            let ids = ArchiveIds::new(&store.archive_id_secret().await?);
+            let retention = serve::retention(&config);
+            let importer = Importer { store, clock, domains: &config.domains, retention, ids };
+            print(&import(&importer, &files).await?, json)
+        }
         // The parser has seen to it that they said yes.
         AdminCommand::Erase { of, yes: _ } => print(&admin::erase::erase(store, &of.owner).await?, json),
         AdminCommand::DeadLetters(command) => match command {
@@ -137,6 +147,24 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
             print(&restore_epoch(store, clock, what.declaration(), progress).await?, json)
         }
     }
+}
+
+/// Imports files, one after the other.
+async fn import<S: store::Store + ?Sized>(
+    importer: &Importer<'_, S>,
+    files: &[PathBuf],
+) -> Result<Imported, Box<dyn Error>> {
+    let mut done = Imported::default();
+    let progress = |done: &Imported| eprintln!("{} read, {} stored", done.read, done.stored);
+    for file in files {
+        let input: Box<dyn Read> = match file.to_str() {
+            Some("-") => Box::new(std::io::stdin()),
+            _ => Box::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?),
+        };
+        let imported = importer.import(BufReader::new(input), &mut done, progress).await;
+        imported.map_err(|error| format!("{}: {error}\nuntil then: {done}", file.display()))?;
+    }
+    Ok(done)
 }
 
 /// Prints what a command has to say.

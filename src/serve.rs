@@ -310,7 +310,8 @@ fn purge_settings(config: &Config) -> PurgeSettings {
     PurgeSettings { batch: config.archive.purge_batch, interval: config.archive.purge_interval }
 }
 
-fn retention(config: &Config) -> Retention {
+/// How long messages are kept, as the configuration says.
+pub fn retention(config: &Config) -> Retention {
     let kept = &config.archive.retention;
     Retention { content: kept.content, key_transport: kept.key_transport, plain: kept.plain, signal: kept.signal }
 }
