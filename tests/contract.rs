@@ -143,7 +143,8 @@ on_both_databases! {
         the_owner_s_own_devices_are_under_no_limit,
         strangers_get_the_reserve_slowly,
         a_thousand_accounts_drain_a_pool_no_faster_than_the_limits_allow,
-        limits_are_exact_over_instances,
+        limits_hold_over_instances,
+        an_allowance_is_kept_to_a_thousandth_over_instances_and_restarts,
         a_device_is_told_once_that_its_stock_is_low_and_once_that_it_is_empty,
         a_batch_is_answered_claim_by_claim,
     }

@@ -199,6 +199,11 @@ impl Ejabberd {
         self.component_port
     }
 
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").pid()
+    }
+
     /// The domain that it serves.
     pub fn domain(&self) -> &str {
         &self.domain
@@ -212,6 +217,11 @@ impl Ejabberd {
     /// Its log.
     pub fn log_path(&self) -> PathBuf {
         self.dir.path().join("ejabberd.log")
+    }
+
+    /// The directory of its data.
+    pub fn data_path(&self) -> PathBuf {
+        self.dir.path().join("spool")
     }
 
     /// Starts it again on the same data and ports, after a stop in good order if it runs.

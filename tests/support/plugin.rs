@@ -1,15 +1,15 @@
 //! A Prosody with our plugin and multiend behind it, as docs/prosody.md sets them up.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::multiend::Multiend;
 use super::prosody::{Builder, Prosody};
 use super::xmpp::Client;
-use super::{COMPONENT, DOMAIN, SECRET};
+use super::{COMPONENT, DOMAIN, SECRET, repository};
 
 /// Where the plugins for Prosody are.
 pub fn prosody_plugins() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/prosody")
+    repository().join("plugins/prosody")
 }
 
 /// A Prosody with the plugin, for `users`.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::ports::{free_port, is_open};
 use super::process::{Process, Program, is_root};
-use super::{COMPONENT, DOMAIN, SECRET};
+use super::{COMPONENT, DOMAIN, SECRET, repository};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -51,7 +51,7 @@ impl Builder {
     pub fn federates(mut self, port: u16, others: &[(&str, u16)]) -> Self {
         let others = others.iter().map(|(domain, port)| ((*domain).to_owned(), *port)).collect();
         self.federation = Some((port, others));
-        let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/prosody_modules");
+        let modules = repository().join("tests/support/prosody_modules");
         self.plugin_path(&modules).module("fixed_addresses").module("dialback")
     }
 
@@ -268,6 +268,17 @@ impl Prosody {
         fs::create_dir_all(&accounts).expect("a directory");
         let file = accounts.join(format!("{name}.dat"));
         fs::write(file, format!("return {{\n\t[\"password\"] = {password:?};\n}};\n")).expect("a file");
+    }
+
+    /// Makes two accounts contacts of each other, before either logs in.
+    pub fn befriend(&self, one: &str, other: &str) {
+        let roster = self.data_path().join(self.domain.replace('.', "%2e").replace('-', "%2d")).join("roster");
+        fs::create_dir_all(&roster).expect("a directory");
+        for (name, contact) in [(one, other), (other, one)] {
+            let contact = format!("{contact}@{}", self.domain);
+            let entry = format!("return {{\n\t[{contact:?}] = {{ subscription = \"both\"; groups = {{}} }};\n}};\n");
+            fs::write(roster.join(format!("{name}.dat")), entry).expect("a file");
+        }
     }
 
     /// Starts it again on the same data and ports, after a stop in good order if it runs.

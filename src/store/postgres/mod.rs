@@ -12,8 +12,10 @@ mod bundle_room;
 mod census;
 mod claim;
 mod claim_batch;
+mod claim_one;
 mod claims;
 mod consume;
+mod credit;
 mod cursor;
 mod dead_letter;
 mod device;
@@ -40,6 +42,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Postgres};
 use tracing::debug;
 
+use self::credit::Credit;
 use super::transaction::{RETRIES, Tx, pause};
 use super::{Connections, Store, StoreError, StoreMetrics, schema};
 
@@ -47,6 +50,9 @@ static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may lie idle before it is tried again when it is needed.
+const TRIED_AFTER: Duration = Duration::from_secs(1);
 
 /// Set on every connection. A claim and an append are durable when they are acknowledged, whatever the server's default;
 /// no statement and no transaction of an instance that hangs holds up the others for long. Every statement of a request
@@ -70,13 +76,26 @@ const SETTINGS: [(&str, &str); 9] = [
 pub struct PostgresStore {
     pool: PgPool,
     metrics: StoreMetrics,
+    credit: Credit,
 }
 
 impl PostgresStore {
     /// Connects with at most `pool_size` connections, and checks the schema.
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, StoreError> {
         let options = connect_options(url)?.options(SETTINGS);
-        let pool = PgPoolOptions::new().max_connections(pool_size.max(1)).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = PgPoolOptions::new()
+            .max_connections(pool_size.max(1))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // Each is tried when it goes back into the pool; one that was just in use is not tried again.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRIED_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            });
         let pool = match pool.connect_with(options.clone()).await {
             // A pool says only that it waited too long; a connection of its own says why.
             Err(sqlx::Error::PoolTimedOut) => {
@@ -86,7 +105,7 @@ impl PostgresStore {
             connected => connected?,
         };
         schema::check(&applied(&pool).await?, &MIGRATOR)?;
-        Ok(Self { pool, metrics: StoreMetrics::new()? })
+        Ok(Self { pool, metrics: StoreMetrics::new()?, credit: Credit::default() })
     }
 
     /// Runs a transaction; again if it lost against another one.
