@@ -9,6 +9,7 @@
 
 pub mod archive;
 pub mod ejabberd;
+pub mod ejabberd_plugin;
 pub mod multiend;
 pub mod omemo;
 pub mod plugin;
@@ -18,6 +19,12 @@ pub mod process;
 pub mod prosody;
 pub mod typed;
 pub mod xmpp;
+
+/// The root of the repository, for the tests of every package and for the demo.
+pub fn repository() -> &'static std::path::Path {
+    let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|path| path.join("plugins").is_dir()).expect("the plugins are in the root")
+}
 
 /// The domain whose users the tests' servers serve, unless a test says otherwise.
 pub const DOMAIN: &str = "example.org";

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::ports::{free_port, is_open};
 use super::process::{Process, Program, is_root};
-use super::{COMPONENT, DOMAIN, SECRET};
+use super::{COMPONENT, DOMAIN, SECRET, repository};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -51,7 +51,7 @@ impl Builder {
     pub fn federates(mut self, port: u16, others: &[(&str, u16)]) -> Self {
         let others = others.iter().map(|(domain, port)| ((*domain).to_owned(), *port)).collect();
         self.federation = Some((port, others));
-        let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/prosody_modules");
+        let modules = repository().join("tests/support/prosody_modules");
         self.plugin_path(&modules).module("fixed_addresses").module("dialback")
     }
 
