@@ -46,8 +46,9 @@ unit: ## All tests: unit, property, contract, end-to-end, documentation
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 
-plugins: ## Syntax of the server plugins; luacheck as well, where it is installed
-	@scripts/install-needs prosody
+plugins: ## Syntax of the server plugins, that for ejabberd compiled; luacheck as well, where it is installed
+	@scripts/install-needs prosody ejabberd
+	@out=$$(mktemp -d) && plugins/ejabberd/compile "$$out"; status=$$?; rm -rf "$$out"; exit $$status
 	@for file in plugins/prosody/*.lua plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
 	@if command -v luacheck >/dev/null; then luacheck --quiet plugins/prosody; fi
 
