@@ -42,6 +42,7 @@ mod contract {
     pub mod paging_model;
     mod plans;
     pub mod preferences;
+    pub mod retire;
     pub mod retraction;
     pub mod schema;
     pub mod sessions;
@@ -71,6 +72,12 @@ macro_rules! on_both_databases {
 }
 
 on_both_databases! {
+    retire {
+        an_archive_keeps_so_many_of_a_class_and_the_oldest_go,
+        a_retired_copy_takes_nothing_from_the_other_archive,
+        what_every_listed_device_has_read_goes_if_the_operator_wants_it,
+        a_retired_copy_stays_in_its_place,
+    }
     schema {
         an_unmigrated_database_is_refused,
         a_newer_schema_is_refused,

@@ -10,6 +10,7 @@ mod archive;
 mod archive_id_secret;
 mod claims;
 mod columns;
+mod compact;
 mod cursor;
 mod dead_letter;
 mod device;
@@ -27,6 +28,7 @@ mod notice;
 mod paging;
 pub mod postgres;
 mod preferences;
+mod retire;
 mod schema;
 pub mod sqlite;
 mod transaction;
@@ -50,6 +52,7 @@ pub use lifecycle::{
 pub use metrics::StoreMetrics;
 pub use notice::{Notice, NoticeKind, NoticeStore};
 pub use preferences::PreferencesStore;
+pub use retire::{LiveCopy, RetireStore, Skimmed};
 
 /// A database with everything in it.
 pub trait Store:
@@ -65,6 +68,7 @@ pub trait Store:
     + DeadLetterStore
     + EraseStore
     + LifecycleStore
+    + RetireStore
 {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;

@@ -5,8 +5,10 @@
 //! on the account, so that claims of different requesters never wait for each other.
 
 mod account;
+mod address;
 mod append;
 mod archive;
+mod block;
 mod bundle;
 mod bundle_room;
 mod claim;
@@ -18,6 +20,7 @@ mod dead_letter;
 mod device;
 mod device_list;
 mod directory;
+mod entry;
 mod epoch;
 mod erase;
 mod history;
@@ -27,6 +30,7 @@ mod notice;
 mod page;
 mod preferences;
 mod purge;
+mod retire;
 mod session;
 mod subscription;
 
