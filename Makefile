@@ -20,7 +20,7 @@ TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 
 DEMO = "$(TARGET_DIR)/debug/examples/demo"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt-check clippy plugins unit interop bench fuzz fuzz-briefly
+.PHONY: help demo test fmt-check clippy plugins monitoring dashboards chart unit interop bench fuzz fuzz-briefly
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +30,7 @@ demo: ## The whole job between four devices (CLIENTS=slixmpp, SERVER=ejabberd, D
 	cargo build --locked -p multiend -p multiend-client --bins --examples
 	@$(DEMO) --server $(SERVER) --door $(DOOR) --clients $(CLIENTS) --database $(DATABASE) $(if $(KEEP),--keep)
 
-test: fmt-check clippy plugins unit interop fuzz-briefly ## Everything that must hold before a change is merged
+test: fmt-check clippy plugins monitoring chart unit interop fuzz-briefly ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'
 
 fmt-check: ## Formatting
@@ -42,7 +42,7 @@ clippy: ## Lints
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## All tests: unit, property, contract, end-to-end, documentation
-	@scripts/install-needs cc prosody postgresql ejabberd profanity
+	@scripts/install-needs cc prosody postgresql ejabberd prometheus profanity
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 
@@ -50,6 +50,19 @@ plugins: ## Syntax of the server plugins; luacheck as well, where it is installe
 	@scripts/install-needs prosody
 	@for file in plugins/prosody/*.lua plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
 	@if command -v luacheck >/dev/null; then luacheck --quiet plugins/prosody; fi
+
+monitoring: ## The alert rules, each with a case that fires and one that does not
+	@scripts/install-needs prometheus python3
+	monitoring/dashboards.py --check
+	promtool check rules monitoring/alerts.yml
+	promtool test rules monitoring/alerts.test.yml
+
+dashboards: ## Write monitoring/dashboards from monitoring/dashboards.py
+	@scripts/install-needs python3
+	monitoring/dashboards.py
+
+chart: ## The Helm chart, rendered by Helm and held to Kubernetes' schemas
+	charts/tests/run.sh
 
 interop: ## The crypto crate against Twomemo, Oldmemo and libsignal-client
 	crypto/tests/interop/run.sh

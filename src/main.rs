@@ -19,6 +19,7 @@ use multiend::admin::restore_epoch::restore_epoch;
 use multiend::archive::archive_id::ArchiveIds;
 use multiend::config::{self, Config, Loaded};
 use multiend::model::SystemClock;
+use multiend::ops::reload::Reload;
 use multiend::{admin, ops, serve, store};
 use serde::Serialize;
 use tracing::{error, info, warn};
@@ -33,25 +34,26 @@ const WRONG_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(config) => with_config(config, |loaded| run(serve_until_stopped(loaded))),
-        Command::CheckConfig(config) => with_config(config, |loaded| show_config(&loaded)),
-        Command::Migrate(config) => with_config(config, |loaded| run(migrate(loaded.config))),
+        Command::Serve(config) => with_config(config, |path, loaded| run(serve_until_stopped(path, loaded))),
+        Command::CheckConfig(config) => with_config(config, |_, loaded| show_config(&loaded)),
+        Command::Migrate(config) => with_config(config, |_, loaded| run(migrate(loaded.config))),
         Command::Admin(Admin { config, json, command }) => {
-            with_config(config, |loaded| run(admin_work(command, loaded.config, json)))
+            with_config(config, |_, loaded| run(admin_work(command, loaded.config, json)))
         }
     }
 }
 
-fn with_config(path: ConfigPath, command: impl FnOnce(Loaded) -> Outcome) -> ExitCode {
-    let loaded = path.path().map_err(Box::<dyn Error>::from).and_then(|path| Ok(config::load(&path, variables())?));
-    let loaded = match loaded {
+fn with_config(path: ConfigPath, command: impl FnOnce(PathBuf, Loaded) -> Outcome) -> ExitCode {
+    let load = |path: PathBuf| config::load(&path, variables()).map(|loaded| (path, loaded));
+    let loaded = path.path().map_err(Box::<dyn Error>::from).and_then(|path| Ok(load(path)?));
+    let (path, loaded) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(WRONG_CONFIG);
         }
     };
-    match command(loaded) {
+    match command(path, loaded) {
         Ok(status) => status,
         Err(error) => {
             eprintln!("multiend: {error}");
@@ -77,8 +79,9 @@ fn show_config(loaded: &Loaded) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve_until_stopped(loaded: Loaded) -> Outcome {
-    ops::logging::start(&loaded.config.log)?;
+async fn serve_until_stopped(path: PathBuf, loaded: Loaded) -> Outcome {
+    let log = ops::logging::start(&loaded.config.log)?;
+    let reload = Reload::new(loaded.given.clone(), log, move || config::load(&path, variables()))?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
@@ -91,7 +94,7 @@ async fn serve_until_stopped(loaded: Loaded) -> Outcome {
         "starting"
     );
     loaded.config.database.create_directory()?;
-    match serve::run(loaded.config).await {
+    match serve::run(loaded.config, reload).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             // In the log, where the operator has been reading, and in its format.

@@ -20,6 +20,7 @@ mod support {
 mod contract {
     pub mod append;
     pub mod bundles;
+    pub mod census;
     pub mod claim_limits;
     pub mod claims;
     pub mod consumption;
@@ -78,6 +79,11 @@ on_both_databases! {
         the_archive_id_secret_is_made_once,
         what_the_store_does_shows_in_its_metrics,
     }
+    census {
+        every_device_with_a_bundle_is_counted_once_with_its_stock,
+        what_devices_have_not_read_is_counted,
+        what_waits_is_counted_with_the_age_of_the_oldest,
+    }
     device_lists {
         a_list_is_what_was_published,
         a_device_that_the_session_never_saw_stays,
@@ -130,7 +136,8 @@ on_both_databases! {
         the_owner_s_own_devices_are_under_no_limit,
         strangers_get_the_reserve_slowly,
         a_thousand_accounts_drain_a_pool_no_faster_than_the_limits_allow,
-        limits_are_exact_over_instances,
+        limits_hold_over_instances,
+        an_allowance_is_kept_to_a_thousandth_over_instances_and_restarts,
         a_device_is_told_once_that_its_stock_is_low_and_once_that_it_is_empty,
         a_batch_is_answered_claim_by_claim,
     }
@@ -151,6 +158,7 @@ on_both_databases! {
         subscriptions_are_kept_up_to_the_limit,
     }
     notices {
+        a_notice_of_a_state_that_has_passed_is_moot,
         a_notice_waits_until_it_is_settled,
         a_notice_that_is_renewed_while_it_is_sent_is_sent_again,
         two_instances_never_take_the_same_notice,

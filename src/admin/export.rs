@@ -10,12 +10,12 @@ use std::str;
 use jid::Jid;
 
 use crate::model::{Clock, DeviceId, Direction, HistoryHead, Owner, Protocol, StoredCopy};
-use crate::stanza::{device_list, history};
 use crate::stanza::mam::{expired_placeholder, push_preferences, push_result};
 use crate::stanza::message::assemble;
 use crate::stanza::namespace::{DATA_FORM, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::Node;
 use crate::stanza::tree::push_attribute;
+use crate::stanza::{device_list, history};
 use crate::store::{Edge, Filter, HistoryRead, Page, PageQuery, Store, StoreError};
 
 /// The namespace of XEP-0227.

@@ -7,6 +7,7 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::environment;
+use super::given::Given;
 use super::position::{explain, key_at, line_at, line_of};
 use super::problem::{ConfigError, Place, Problem};
 use super::settings::{Config, ConfigFile};
@@ -21,6 +22,8 @@ pub struct Loaded {
     pub config: Config,
     /// One text each.
     pub warnings: Vec<String>,
+    /// The keys that were given.
+    pub given: Given,
 }
 
 /// Reads the file, lays the environment over it, and checks the whole. `variables` is the environment, as
@@ -48,6 +51,7 @@ pub(super) fn load_text(
     for (key, value, _) in &overrides.values {
         set(&mut merged, key, value.clone());
     }
+    let given = Given::of(&merged);
     // It cannot fail after both sources passed alone; if it does, say why.
     let file = ConfigFile::deserialize(Value::Table(merged))
         .map_err(|error| ConfigError::Wrong(vec![Problem::at("", explain(error.message()))]))?;
@@ -62,7 +66,7 @@ pub(super) fn load_text(
         }
         ConfigError::Wrong(problems)
     })?;
-    Ok(Loaded { config, warnings: overrides.warnings })
+    Ok(Loaded { config, warnings: overrides.warnings, given })
 }
 
 fn locate(path: &Path, text: &str, error: &toml::de::Error) -> Problem {

@@ -273,6 +273,21 @@ impl Default for HttpSettings {
     }
 }
 
+/// `[metrics]`: figures that stand in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// How often they are read; reading takes at most a fifth of one connection. Default 60 s.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(60) }
+    }
+}
+
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]

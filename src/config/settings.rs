@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::problem::Problem;
 use super::sections::{
-    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogSettings, PluginSettings,
+    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogSettings, MetricsSettings,
+    PluginSettings,
 };
 use super::values::{self, DatabaseUrl, ServerAddress, duration, within};
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub plugin: PluginSettings,
     /// `[http]`.
     pub http: HttpSettings,
+    /// `[metrics]`.
+    pub metrics: MetricsSettings,
     /// `[log]`.
     pub log: LogSettings,
 }
@@ -80,6 +83,7 @@ pub(super) struct ConfigFile {
     archive: ArchiveSettings,
     plugin: PluginSettings,
     http: HttpSettings,
+    metrics: MetricsSettings,
     log: LogSettings,
 }
 
@@ -97,6 +101,7 @@ impl Default for ConfigFile {
             archive: ArchiveSettings::default(),
             plugin: PluginSettings::default(),
             http: HttpSettings::default(),
+            metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -195,6 +200,7 @@ impl ConfigFile {
             },
             plugin: self.plugin,
             http: self.http,
+            metrics: self.metrics,
             log: self.log,
         })
     }

@@ -9,6 +9,7 @@ mod directory;
 pub mod dispatch;
 mod extension;
 mod history;
+pub mod metrics;
 mod node;
 pub mod notice;
 pub mod outcome;

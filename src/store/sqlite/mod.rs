@@ -9,6 +9,7 @@ mod append;
 mod archive;
 mod bundle;
 mod bundle_room;
+mod census;
 mod claim;
 mod claims;
 mod consume;
@@ -39,7 +40,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Sqlite};
 
 use super::transaction::Tx;
-use super::{Store, StoreError, StoreMetrics, schema};
+use super::{Connections, Store, StoreError, StoreMetrics, schema};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -114,8 +115,7 @@ impl SqliteStore {
     {
         let started = Instant::now();
         let result = async {
-            let transaction = pool.begin_with(begin).await?;
-            self.metrics.waited_for_connection(started.elapsed());
+            let transaction = self.metrics.connection(pool.begin_with(begin)).await?;
             work(Tx::new(transaction)).await
         }
         .await;
@@ -127,6 +127,15 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics
+    }
+
+    fn connections(&self) -> Connections {
+        let idle = self.writer.num_idle().saturating_add(self.readers.num_idle());
+        Connections {
+            open: self.writer.size().saturating_add(self.readers.size()),
+            idle: u32::try_from(idle).unwrap_or(u32::MAX),
+            most: READERS.saturating_add(1),
+        }
     }
 }
 
