@@ -20,7 +20,7 @@ TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 
 DEMO = "$(TARGET_DIR)/debug/examples/demo"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt-check clippy plugins monitoring dashboards chart unit interop bench bench-peers fuzz fuzz-briefly
+.PHONY: help demo test fmt-check clippy plugins monitoring dashboards chart packaging deb unit interop bench bench-peers fuzz fuzz-briefly
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +30,7 @@ demo: ## The whole job between four devices (CLIENTS=slixmpp, SERVER=ejabberd, D
 	cargo build --locked -p multiend -p multiend-client --bins --examples
 	@$(DEMO) --server $(SERVER) --door $(DOOR) --clients $(CLIENTS) --database $(DATABASE) $(if $(KEEP),--keep)
 
-test: fmt-check clippy plugins monitoring chart unit interop fuzz-briefly ## Everything that must hold before a change is merged
+test: fmt-check clippy plugins monitoring chart packaging unit interop fuzz-briefly ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'
 
 fmt-check: ## Formatting
@@ -63,6 +63,14 @@ dashboards: ## Write monitoring/dashboards from monitoring/dashboards.py
 
 chart: ## The Helm chart, rendered by Helm and held to Kubernetes' schemas
 	charts/tests/run.sh
+
+packaging: ## What the Debian package and the image are made from
+	packaging/check
+
+deb: ## The Debian package, in target/debian
+	@scripts/install-needs cc cargo-deb
+	cargo deb --locked --package multiend
+	packaging/check --deb "$$(ls -t target/debian/multiend_*.deb | head -n 1)"
 
 interop: ## The crypto crate against Twomemo, Oldmemo and libsignal-client
 	crypto/tests/interop/run.sh

@@ -113,9 +113,12 @@ def lines(title, description, series, unit="short", width=8, stacked=False, leas
     }
 
 
-def heatmap(title, description, metric, unit, width=8):
-    """How a histogram is distributed over time."""
-    [target] = targets([("{{le}}", f"sum by (le) (increase({metric}_bucket{{}}[$__rate_interval]))")])
+def heatmap(title, description, metric, unit, width=8, snapshot=False):
+    """How a histogram is distributed over time. A snapshot counts what is now, and each instance the same."""
+    expression = f"sum by (le) (increase({metric}_bucket{{}}[$__rate_interval]))"
+    if snapshot:
+        expression = f"max by (le) ({metric}_bucket{{}})"
+    [target] = targets([("{{le}}", expression)])
     return {
         "type": "heatmap",
         "title": title,
@@ -205,20 +208,27 @@ def overview():
         row(
             "Is it well?",
             stat("Connection", "Whether every instance is connected to its XMPP server. If not, /readyz says why.",
-                 "min(multiend_link_up{})", words={0: ("down", RED), 1: ("up", GREEN)}),
+                 "min(multiend_link_up{})", words={0: ("down", RED), 1: ("up", GREEN)}, width=3),
             stat("Prekeys", "Held back: the database is older than it was, and nobody has said yet whether it was restored "
                  "from a backup. Run `multiend admin restore-epoch`.",
-                 "max(multiend_directory_unconfirmed{})", words={0: ("handed out", GREEN), 1: ("HELD BACK", RED)}),
-            stat("Messages waiting", "Accepted and not yet stored. Near archive.ingest_queue (1,024 by default) multiend "
-                 "stops reading from the server: the database is slow or away.",
-                 "sum(multiend_archive_queue_messages{})", limits=((200, ORANGE), (800, RED))),
-            stat("Messages not stored, 24 h", "Set aside for you to look at (`multiend admin dead-letters list`), or lost.",
-                 "sum(increase(multiend_archive_dead_letters_total{}[24h]))", limits=((1, RED),), decimals=0),
+                 "max(multiend_directory_unconfirmed{})", words={0: ("handed out", GREEN), 1: ("HELD BACK", RED)},
+                 width=3),
+            stat("Database", "Whether the database answered when it was last asked.", "min(multiend_store_up{})",
+                 words={0: ("down", RED), 1: ("up", GREEN)}, width=3),
+            stat("Fullest queue", "Stanzas, requests, claims or messages that wait, of what their queue takes. A full one "
+                 "makes who fills it wait, back to the server's socket.",
+                 "max(multiend_queue_length{} / multiend_queue_limit{})", unit="percentunit",
+                 limits=((0.3, ORANGE), (0.8, RED)), width=3),
+            stat("Dead letters", "Messages that could not be stored for their own sake, set aside for you: `multiend admin "
+                 "dead-letters list`.", 'max(multiend_store_waiting{what="dead-letters"})', limits=((1, RED),), width=3),
             stat("Oldest expired message", "How long expired messages wait to be removed. Nobody can read them, but they "
                  "are still on the disk.", "max(multiend_archive_purge_lag_seconds{})", unit="s",
-                 limits=((900, ORANGE), (3600, RED))),
+                 limits=((900, ORANGE), (3600, RED)), width=3),
+            stat("Messages lost, 24 h", "Could neither be stored nor be set aside; they were not acknowledged.",
+                 'sum(increase(multiend_archive_dead_letters_total{result="lost"}[24h]))', limits=((1, RED),), width=3,
+                 decimals=0),
             stat("Versions", "The versions that run. Two for longer than an upgrade takes are a mistake.",
-                 "count by (version) (multiend_build_info{})", legend="{{version}}"),
+                 "count by (version) (multiend_build_info{})", legend="{{version}}", width=3),
         ),
         row(
             "What users get",
@@ -230,12 +240,19 @@ def overview():
                   unit="cps", stacked=True),
             lines("Archive queries", "Queries a second, by how they ended. Unavailable and failed are the database's doing.",
                   [("{{outcome}}", rate("multiend_archive_queries_total", "outcome"))], unit="cps"),
-            lines("Time to answer a query", "What a client waits for a page, a count or the metadata of its archive.",
-                  quantiles("multiend_archive_query_seconds", 0.5, 0.95, 0.99), unit="s"),
-            lines("Time to store a batch", "One storing transaction. Until it has committed, no message of it goes on.",
-                  quantiles("multiend_archive_append_seconds", 0.5, 0.95, 0.99), unit="s"),
-            lines("Messages waiting", "Accepted and not yet stored, by instance.",
-                  [("{{instance}}", "multiend_archive_queue_messages{}")], least=10),
+            lines("Time to answer", "From a request read to its answer handed to the link: what clients feel.",
+                  quantiles("multiend_door_request_seconds", 0.5, 0.95, 0.99), unit="s"),
+            lines("Time until stored", "From a message accepted to a message durable. Until then it is not passed on.",
+                  quantiles("multiend_archive_ingest_lag_seconds", 0.5, 0.95, 0.99), unit="s"),
+            lines("Errors that clients see", "Stanzas answered with an error, a second, by condition. item-not-found and "
+                  "forbidden are daily life, internal-server-error never is; resource-constraint means limits, full queues, "
+                  "or a database that is away.",
+                  [("{{condition}}", rate("multiend_door_refused_total", "condition"))], unit="cps"),
+            lines("Queues", "What waits, by queue: before the database (archive, claims) or before the server (outbound).",
+                  [("{{queue}}", "sum by (queue) (multiend_queue_length{})")], width=12, least=10),
+            lines("Waits longest", "Messages that are being stored; notices to devices (while the link is down they wait).",
+                  [("messages", "max(multiend_archive_oldest_waiting_seconds{})"),
+                   ("notices", 'max(multiend_store_oldest_waiting_seconds{what="notices"})')], unit="s", width=12),
         ),
         row(
             "Link to the XMPP server",
@@ -258,8 +275,16 @@ def overview():
             lines("Wait for a connection", "Time until the pool has a free connection. Rises with too few connections "
                   "(database_pool) or with slow transactions.", quantiles("multiend_store_pool_wait_seconds", 0.5, 0.95, 0.99),
                   unit="s"),
-            lines("Errors", "Operations that failed, a second. The log says why.",
-                  [("{{operation}}", rate("multiend_store_errors_total", "operation"))], unit="cps"),
+            lines("Errors and repetitions", "Operations that failed (the log says why), and transactions run again since they "
+                  "lost against another, which is harmless in small numbers; a second.",
+                  [("failed: {{operation}}", "topk(5, " + rate("multiend_store_errors_total", "operation") + ")"),
+                   ("again: {{operation}}", "topk(5, " + rate("multiend_store_retries_total", "operation") + ")")],
+                  unit="cps"),
+            lines("Connections", "Of the pool: busy and idle, and how many there may be.",
+                  [("{{state}}", "sum by (state) (multiend_store_pool_connections{})"),
+                   ("waiting for one", "sum(multiend_store_pool_waiting{})")], width=12),
+            lines("Size", "Of the database on the disk, indexes included.", [("database", "max(multiend_store_database_bytes{})")],
+                  unit="bytes", width=12),
         ),
         row(
             "Process",
@@ -303,14 +328,31 @@ def directory():
                   [("{{protocol}}", rate("multiend_directory_claims_total", "protocol"))], unit="cps", stacked=True),
         ),
         row(
-            "Lists and bundles",
+            "Stock",
+            stat("Devices without prekeys", "Devices with a bundle whose prekeys are all issued. Who asks gets the last resort.",
+                 'max by (protocol) (multiend_directory_stock_prekeys_bucket{le="0"})', unit="short", width=6,
+                 limits=((1, ORANGE),)),
+            stat("Age of these figures", "Since the last walk over all devices.",
+                 "time() - max(multiend_census_walked_timestamp_seconds{} > 0)", unit="s", width=6),
+            stat("Time of a walk", "Over all devices. It never takes more than a fifth of one connection.",
+                 "max(multiend_census_walk_seconds{})", unit="s", width=6),
+            stat("Prekeys of a device (median)", "Unissued, over all devices with a bundle.",
+                 "histogram_quantile(0.5, max by (le) (multiend_directory_stock_prekeys_bucket{}))", width=6, decimals=0),
+            heatmap("Prekeys of devices", "How the stock is distributed: devices by their unissued prekeys.",
+                    "multiend_directory_stock_prekeys", "short", width=12, snapshot=True),
             lines("Prekeys in and out", "New prekeys that devices published, and those given away as fresh; an hour. Over a day "
                   "they are about the same.",
                   [("published", "sum(increase(multiend_directory_prekeys_added_total{}[1h]))"),
-                   ("given away", 'sum(increase(multiend_directory_claims_total{result="fresh"}[1h]))')]),
-            lines("Bundles", "Published bundles, by protocol and result. Refused: wrong shape, or a signature that does not "
-                  "fit; the log says which.",
+                   ("given away", 'sum(increase(multiend_directory_claims_total{result="fresh"}[1h]))')], width=12),
+        ),
+        row(
+            "Lists and bundles",
+            lines("Bundles", "Published bundles, by protocol and result.",
                   [("{{protocol}}, {{result}}", rate("multiend_directory_bundles_total", "protocol, result"))], unit="cps"),
+            lines("Bundles refused", "An hour, by what is wrong with them. Mostly one reason: one client does it wrong. "
+                  "signature: also somebody who forges.",
+                  [("{{protocol}}, {{reason}}",
+                    "sum by (protocol, reason) (increase(multiend_directory_bundles_refused_total{}[1h]))")]),
             lines("Device lists", "Published lists. Merged: the list left out a device that its sender had never seen, which "
                   "would have been lost without multiend.",
                   [("{{protocol}}, {{result}}", rate("multiend_directory_lists_total", "protocol, result"))], unit="cps"),
@@ -358,14 +400,17 @@ def archive():
                   [("{{reason}}", rate("multiend_archive_skipped_total", "reason"))], unit="cps"),
             lines("Messages waiting", "Accepted and not yet stored. At archive.ingest_queue, reading from the server stops.",
                   [("{{instance}}", "multiend_archive_queue_messages{}")], least=10),
+            lines("Time until stored", "From a message accepted to a message durable.",
+                  quantiles("multiend_archive_ingest_lag_seconds", 0.5, 0.95, 0.99), unit="s"),
             lines("Batch", "Messages stored in one transaction. Always at archive.batch_max: the database is the bottleneck.",
                   quantiles("multiend_archive_batch_messages", 0.5, 0.95)),
             heatmap("Time to store a batch", "How long storing transactions take.", "multiend_archive_append_seconds", "s"),
             lines("Put off", "Times that storing was put off since the database was away, an hour. Nothing is lost by it.",
-                  [("{{instance}}", "increase(multiend_archive_append_retries_total{}[1h])")], width=12),
+                  [("{{instance}}", "increase(multiend_archive_append_retries_total{}[1h])")]),
             lines("Dead letters", "Messages that cannot be stored for their own sake, an hour. Set aside: `multiend admin "
                   "dead-letters list`.",
-                  [("{{result}}", "sum by (result) (increase(multiend_archive_dead_letters_total{}[1h]))")], width=12),
+                  [("{{result}}", "sum by (result) (increase(multiend_archive_dead_letters_total{}[1h]))"),
+                   ("wait for you", 'max(multiend_store_waiting{what="dead-letters"})')]),
         ),
         row(
             "Reading",
@@ -378,12 +423,15 @@ def archive():
             lines("Bytes in a page", "After trimming.", quantiles("multiend_archive_page_bytes", 0.5, 0.95), unit="bytes"),
             lines("Bytes spared", "Left out of answers, a second: headers for other devices, and messages omitted.",
                   [("trimmed", rate("multiend_archive_trimmed_bytes_total"))], unit="Bps"),
-            lines("Not readable for who asked", "Encrypted messages without a header for the asking device, an hour: given all "
-                  "the same, or omitted (archive.unreadable). Many: senders do not know the device; is its list right?",
+            lines("Not readable for who asked", "Encrypted messages without a header for the asking device, an hour, what it has "
+                  "sent itself among them: given all the same, or omitted (archive.unreadable). Many more than it sends: "
+                  "senders do not know the device; is its list right?",
                   [("given", "sum(increase(multiend_archive_not_for_viewer_total{}[1h]))"),
                    ("omitted", "sum(increase(multiend_archive_omitted_total{}[1h]))")]),
-            heatmap("How far devices are behind", "Messages that a device had not read when it said how far it has.",
+            heatmap("How far devices were behind", "Messages that a device had not read when it said how far it has.",
                     "multiend_archive_cursor_lag_messages", "short", width=12),
+            heatmap("How far devices are behind", "Now, of the devices that say how far they have read. What is unread when it "
+                    "expires, that device never gets.", "multiend_archive_unread_copies", "short", width=12, snapshot=True),
         ),
         row(
             "Forgetting",

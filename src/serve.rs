@@ -6,6 +6,8 @@
 
 mod live;
 
+pub use live::retention;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admin::ad_hoc::AdHoc;
 use crate::admin::forget_claims;
 use crate::admin::last_run::{LastRun, LastRunError};
 use crate::admin::life_cycle;
@@ -167,6 +170,7 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
+    let (command_store, command_clock) = (store.clone(), clock.clone());
     let (purging, remembered) = (purge_settings(&config), live.remembered.clone());
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), remembered, purging, stop.clone()));
     let census = Census {
@@ -190,7 +194,16 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         metrics: notice_metrics,
     };
     let notices = tokio::spawn(notices.run(stop.clone()));
-    let doors = Doors { requests, messages, plugin, copies, metrics: door_metrics };
+    let life = live.directory.clone();
+    let commands = Box::new(AdHoc {
+        component: config.component_name.clone(),
+        administrators: live.administrators.clone(),
+        store: command_store,
+        clock: command_clock,
+        max_devices: Box::new(move || life.with(|settings| settings.max_devices)),
+        purge_batch: config.archive.purge_batch,
+    });
+    let doors = Doors { requests, messages, plugin, copies, commands, metrics: door_metrics };
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), doors));
 
     let reload = tokio::spawn(reload.run(move |config| live.apply(config), stop.clone()));
@@ -279,7 +292,8 @@ fn link_trouble(state: &LinkState) -> Option<String> {
     }
 }
 
-fn link_config(config: &Config) -> LinkConfig {
+/// How the server is reached.
+pub(crate) fn link_config(config: &Config) -> LinkConfig {
     // Any domain that the server hosts will answer a ping; without users' domains there is nobody to serve anyway.
     let server_domain: DomainPart = config.domains.first().unwrap_or(&config.component_name).clone();
     let (component, limits) = (&config.component, &config.limits);

@@ -43,9 +43,11 @@ mod contract {
     pub mod paging_model;
     mod plans;
     pub mod preferences;
+    pub mod retention;
     pub mod retraction;
     pub mod schema;
     pub mod sessions;
+    pub mod upgrade;
     pub mod words;
 }
 
@@ -83,6 +85,11 @@ on_both_databases! {
         every_device_with_a_bundle_is_counted_once_with_its_stock,
         what_devices_have_not_read_is_counted,
         what_waits_is_counted_with_the_age_of_the_oldest,
+    }
+    upgrade {
+        a_database_of_every_earlier_schema_keeps_what_it_has,
+        a_migration_that_is_missing_or_another_one_is_named,
+        a_program_serves_on_while_a_newer_schema_adds_to_every_table,
     }
     device_lists {
         a_list_is_what_was_published,
@@ -221,8 +228,12 @@ on_both_databases! {
         a_letter_comes_back_as_it_went_in,
         a_message_that_the_database_refuses_can_be_stored_later,
     }
+    retention {
+        a_retention_run_is_dry_first_and_goes_on_where_it_was_stopped,
+    }
     erase {
         everything_of_an_erased_account_goes_and_nothing_of_others,
+        erasing_goes_on_where_it_was_stopped,
         shared_bodies_go_with_the_last_copy_whoever_comes_last,
         every_column_that_may_name_an_account_is_covered,
         an_export_holds_what_the_account_has,

@@ -15,6 +15,9 @@ mod python;
 
 #[path = "operations"]
 mod operations {
+    mod ad_hoc;
+    mod commands;
+    mod documented_commands;
     mod metrics;
     mod readiness;
     mod reload;

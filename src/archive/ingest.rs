@@ -299,6 +299,7 @@ fn is_about_messages(error: &StoreError) -> bool {
         StoreError::Corrupt(_) | StoreError::Range(_) | StoreError::Database(_) => true,
         StoreError::Unavailable(_)
         | StoreError::Schema { .. }
+        | StoreError::Migrated { .. }
         | StoreError::Migration(_)
         | StoreError::File { .. }
         | StoreError::TooManyBundles

@@ -7,7 +7,8 @@ use std::fmt;
 use toml::{Table, Value};
 
 /// Keys that take effect when the configuration is read again; one that ends with a dot stands for all below it.
-const RELOADED: [&str; 7] = [
+const RELOADED: [&str; 8] = [
+    "admin.jids",
     "archive.page_bytes",
     "archive.page_default",
     "archive.page_max",

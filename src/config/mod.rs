@@ -17,11 +17,11 @@ pub use given::Given;
 pub use load::{Loaded, load};
 pub use problem::{ConfigError, Problem};
 pub use sections::{
-    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LifecycleMode, LifecycleSettings,
-    LimitSettings, LogFormat, LogSettings, MetricsSettings, PluginSettings, RetentionSettings,
+    AdminSettings, ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LifecycleMode,
+    LifecycleSettings, LimitSettings, LogFormat, LogSettings, MetricsSettings, PluginSettings, RetentionSettings,
 };
 pub use settings::Config;
-pub use values::{DatabaseUrl, LogLevel, ServerAddress};
+pub use values::{DatabaseKind, DatabaseUrl, LogLevel, ServerAddress};
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,14 @@
 //! The sections of the file. Every key has its unit and default here and in `docs/multiend.example.toml`; a test holds the
 //! two together.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use jid::BareJid;
 use serde::Deserialize;
 
-use super::values::{LogLevel, ServerAddress, duration, duration_or_zero, within};
+use super::values::{LogLevel, ServerAddress, accounts, duration, duration_or_zero, within};
 use crate::archive::Keep;
 use crate::model::Unreadable;
 
@@ -271,6 +273,15 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9614)) }
     }
+}
+
+/// `[admin]`: who may work on the database from an XMPP client.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Accounts of the domains served that may use the ad-hoc commands of the component (docs/operations.md). Default none.
+    #[serde(deserialize_with = "accounts")]
+    pub jids: BTreeSet<BareJid>,
 }
 
 /// `[metrics]`: figures that stand in the database.

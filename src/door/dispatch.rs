@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::alias::{AliasDoor, MessageDoor};
+use super::commands::Commands;
 use super::metrics::{Door, DoorMetrics};
 use super::plugin::{CopyDoor, PluginDoor, Said};
 use crate::link::{LONGEST_STANZA, Outbox, RawStanza, SendError};
@@ -39,6 +40,8 @@ pub struct Doors {
     pub plugin: PluginDoor,
     /// For what servers have seen written.
     pub copies: CopyDoor,
+    /// For what administrators ask.
+    pub commands: Box<dyn Commands>,
     /// What is counted.
     pub metrics: DoorMetrics,
 }
@@ -158,6 +161,11 @@ async fn answer(mut waiting: mpsc::Receiver<Waiting>, outbox: Outbox, doors: Arc
         let Ok(incoming) = Incoming::parse(&bytes) else { continue };
         let (door, mut replies) = match doors.plugin.recognise(&incoming) {
             Some(_) => (Door::Plugin, doors.plugin.answer(&incoming).await),
+            None if doors.commands.recognises(&incoming) => {
+                let answer = doors.commands.answer(&incoming).await;
+                let reply = answer.map_or_else(|error| incoming.error(&error), |payload| incoming.result(&payload));
+                (Door::Commands, vec![reply])
+            }
             None => {
                 let mut replies = doors.requests.answer(&incoming).await;
                 let owner = doors.requests.owner(&incoming);

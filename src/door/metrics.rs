@@ -15,15 +15,18 @@ pub(super) enum Door {
     Alias,
     /// Asked by servers.
     Plugin,
+    /// Asked by administrators.
+    Commands,
 }
 
 impl Door {
-    const ALL: [Self; 2] = [Self::Alias, Self::Plugin];
+    const ALL: [Self; 3] = [Self::Alias, Self::Plugin, Self::Commands];
 
     fn name(self) -> &'static str {
         match self {
             Self::Alias => "alias",
             Self::Plugin => "plugin",
+            Self::Commands => "commands",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod alias;
 mod archive;
+pub mod commands;
 mod directory;
 pub mod dispatch;
 mod extension;

@@ -6,6 +6,7 @@ pub mod http;
 pub mod live_gauges;
 pub mod logging;
 pub mod metrics;
+pub mod probe;
 pub mod queues;
 pub mod readiness;
 pub mod reload;

@@ -1,6 +1,9 @@
 //! The settings that may change while the program runs (SIGHUP), shared by the parts that go by them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use jid::BareJid;
 
 use crate::archive::{PageLimits, Retention};
 use crate::config::{Config, LifecycleMode};
@@ -22,6 +25,8 @@ pub(super) struct LiveSettings {
     /// For pages that travel through a plugin.
     pub(super) plugin_pages: Setting<PageLimits>,
     pub(super) directory: Setting<directory::Settings>,
+    /// Who may give commands.
+    pub(super) administrators: Setting<BTreeSet<BareJid>>,
     /// How long claims are remembered at least.
     pub(super) remembered: Setting<Duration>,
 }
@@ -35,6 +40,7 @@ impl LiveSettings {
             pages: page_limits(config).into(),
             plugin_pages: plugin_page_limits(config).into(),
             directory: directory_settings(config).into(),
+            administrators: config.admin.jids.clone().into(),
             remembered: remembered(config).into(),
         }
     }
@@ -48,6 +54,7 @@ impl LiveSettings {
         // Whose users are served does not change while the program runs: too much hangs on it.
         let domains = self.directory.with(|settings| settings.domains.clone());
         self.directory.set(directory::Settings { domains, ..directory_settings(config) });
+        self.administrators.set(config.admin.jids.clone());
         self.remembered.set(remembered(config));
     }
 }

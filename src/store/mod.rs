@@ -72,6 +72,9 @@ pub trait Store:
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
 
+    /// The number of the newest migration, of the database and of this program: they are the same.
+    fn schema_version(&self) -> i64;
+
     /// The connections to the database at this moment.
     fn connections(&self) -> Connections;
 }

@@ -118,7 +118,7 @@ impl<S: Store + ?Sized> Importer<'_, S> {
         let mut source = Source::new(input);
         let (mut batch, mut bytes) = (Vec::new(), 0_usize);
         let result = loop {
-            let found = match source.next() {
+            let found = match source.next_found() {
                 Ok(Some(found)) => found,
                 Ok(None) => break Ok(()),
                 // What stands before it is good all the same.

@@ -71,7 +71,7 @@ impl<R: BufRead> Source<R> {
     }
 
     /// The next message of any archive; `None` at the end of the file.
-    pub fn next(&mut self) -> Result<Option<Found>, SourceError> {
+    pub fn next_found(&mut self) -> Result<Option<Found>, SourceError> {
         loop {
             let (namespace, event) = self.event()?;
             match event {
@@ -195,10 +195,13 @@ impl<R: BufRead> Read for Bounded<R> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<(Option<String>, Option<String>)>, SourceError> {
+    /// Whose archive, and what was in it.
+    type Seen = (Option<String>, Option<String>);
+
+    fn read(text: &str) -> Result<Vec<Seen>, SourceError> {
         let mut source = Source::new(text.as_bytes());
         let mut all = Vec::new();
-        while let Some(found) = source.next()? {
+        while let Some(found) = source.next_found()? {
             let text = found.result.map(|result| String::from_utf8(result).unwrap());
             all.push((found.account.map(|account| account.to_string()), text));
         }

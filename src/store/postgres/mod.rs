@@ -104,7 +104,7 @@ impl PostgresStore {
             }
             connected => connected?,
         };
-        schema::check(applied(&pool).await?, &MIGRATOR)?;
+        schema::check(&applied(&pool).await?, &MIGRATOR)?;
         Ok(Self { pool, metrics: StoreMetrics::new()?, credit: Credit::default() })
     }
 
@@ -174,6 +174,10 @@ impl Store for PostgresStore {
         &self.metrics
     }
 
+    fn schema_version(&self) -> i64 {
+        schema::newest(&MIGRATOR)
+    }
+
     fn connections(&self) -> Connections {
         let most = self.pool.options().get_max_connections();
         Connections { open: self.pool.size(), idle: count(self.pool.num_idle()), most }
@@ -197,13 +201,11 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(PgConnectOptions::from_str(url)?.application_name("multiend").disable_statement_logging())
 }
 
-/// The newest migration applied, 0 if none.
-async fn applied(pool: &PgPool) -> Result<i64, StoreError> {
+/// The migrations that were applied; none, if the database has never been migrated.
+async fn applied(pool: &PgPool) -> Result<Vec<schema::Applied>, StoreError> {
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
     if !exists {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    let newest: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?;
-    Ok(newest.unwrap_or(0))
+    Ok(sqlx::query_as(schema::APPLIED).fetch_all(pool).await?)
 }
