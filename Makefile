@@ -1,6 +1,10 @@
 # `make help` lists what there is. Nothing needs to be prepared: what is missing is installed by scripts/install-needs.
 
-# sqlite or postgres: the database of `make demo`.
+# What `make demo` runs on. SERVER: prosody or ejabberd. DOOR: plugin or alias. CLIENTS: multiend, the reference client, or
+# slixmpp. DATABASE: sqlite or postgres.
+SERVER ?= prosody
+DOOR ?= plugin
+CLIENTS ?= multiend
 DATABASE ?= sqlite
 # Not empty: `make demo` leaves everything running and prints the addresses.
 KEEP ?=
@@ -16,17 +20,17 @@ TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 
 DEMO = "$(TARGET_DIR)/debug/examples/demo"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt-check clippy plugins unit interop bench fuzz fuzz-briefly
+.PHONY: help demo test fmt-check clippy plugins monitoring dashboards chart packaging deb unit interop bench fuzz fuzz-briefly
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: ## The whole job between four devices, on a private Prosody (DATABASE=postgres, KEEP=1)
-	@scripts/install-needs cc prosody $(if $(filter postgres,$(DATABASE)),postgresql)
+demo: ## The whole job between four devices (CLIENTS=slixmpp, SERVER=ejabberd, DOOR=alias, DATABASE=postgres, KEEP=1)
+	@scripts/install-needs cc $(SERVER) $(if $(filter postgres,$(DATABASE)),postgresql)
 	cargo build --locked -p multiend -p multiend-client --bins --examples
-	@$(DEMO) --database $(DATABASE) $(if $(KEEP),--keep)
+	@$(DEMO) --server $(SERVER) --door $(DOOR) --clients $(CLIENTS) --database $(DATABASE) $(if $(KEEP),--keep)
 
-test: fmt-check clippy plugins unit interop fuzz-briefly ## Everything that must hold before a change is merged
+test: fmt-check clippy plugins monitoring chart packaging unit interop fuzz-briefly ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'
 
 fmt-check: ## Formatting
@@ -38,7 +42,7 @@ clippy: ## Lints
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## All tests: unit, property, contract, end-to-end, documentation
-	@scripts/install-needs cc prosody postgresql ejabberd
+	@scripts/install-needs cc prosody postgresql ejabberd prometheus profanity
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 
@@ -47,6 +51,27 @@ plugins: ## Syntax of the server plugins, that for ejabberd compiled; luacheck a
 	@out=$$(mktemp -d) && plugins/ejabberd/compile "$$out"; status=$$?; rm -rf "$$out"; exit $$status
 	@for file in plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
 	@if command -v luacheck >/dev/null; then luacheck --quiet plugins/prosody; fi
+
+monitoring: ## The alert rules, each with a case that fires and one that does not
+	@scripts/install-needs prometheus python3
+	monitoring/dashboards.py --check
+	promtool check rules monitoring/alerts.yml
+	promtool test rules monitoring/alerts.test.yml
+
+dashboards: ## Write monitoring/dashboards from monitoring/dashboards.py
+	@scripts/install-needs python3
+	monitoring/dashboards.py
+
+chart: ## The Helm chart, rendered by Helm and held to Kubernetes' schemas
+	charts/tests/run.sh
+
+packaging: ## What the Debian package and the image are made from
+	packaging/check
+
+deb: ## The Debian package, in target/debian
+	@scripts/install-needs cc cargo-deb
+	cargo deb --locked --package multiend
+	packaging/check --deb "$$(ls -t target/debian/multiend_*.deb | head -n 1)"
 
 interop: ## The crypto crate against Twomemo, Oldmemo and libsignal-client
 	crypto/tests/interop/run.sh

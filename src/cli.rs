@@ -23,12 +23,22 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run until SIGTERM or SIGINT.
     Serve(ConfigPath),
-    /// Say what is wrong with the configuration, or what it comes to.
-    CheckConfig(ConfigPath),
+    /// Say what is wrong with the configuration, or what it comes to: whether `serve` would start with it.
+    CheckConfig(CheckConfig),
     /// Bring the database to the schema of this version. Safe to run twice, and by two at once.
     Migrate(ConfigPath),
     /// Work for operators, on the database; beside a running `multiend serve` or without.
     Admin(Admin),
+}
+
+/// Which configuration, and how much to try.
+#[derive(Debug, Args)]
+pub(crate) struct CheckConfig {
+    #[command(flatten)]
+    pub(crate) config: ConfigPath,
+    /// Only read it: try neither the database nor the server.
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 /// Work for operators.
@@ -47,6 +57,8 @@ pub(crate) struct Admin {
 /// Which work. One file each in `src/admin/`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AdminCommand {
+    /// Print how it stands: whether the service runs, and what waits.
+    Status,
     /// Print what the database holds. It may read everything: not for each minute.
     Stats,
     /// List the owners that are known, in the order of their JIDs.
@@ -63,11 +75,19 @@ pub(crate) enum AdminCommand {
     IdentityKeys(Device),
     /// Say that the database was restored from a backup: all prekeys in it are void. It can be stopped and resumed.
     RestoreEpoch(RestoreEpoch),
+    /// Print what has expired and is still there, or remove it at once. It can be stopped, and goes on when it is run again.
+    Retention {
+        /// Remove it.
+        #[arg(long)]
+        run: bool,
+    },
+    /// Print what to back up of this configuration, and how.
+    BackupHints,
     /// Print how far an owner's devices have read its archive.
     Cursors(OwnerArg),
     /// Write what is kept for an account to standard output, in the form of XEP-0227.
     Export(OwnerArg),
-    /// Delete everything about an account. There is no way back.
+    /// Delete everything about an account. There is no way back. It can be stopped, and goes on when it is run again.
     Erase {
         #[command(flatten)]
         of: OwnerArg,

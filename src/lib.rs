@@ -4,7 +4,7 @@
 //! The layers, each importing only what stands below it (`docs/architecture.md` has the tour):
 //!
 //! ```text
-//! serve, ops, admin      wiring, metrics, health, logging; long-running work for operators
+//! serve, check, ops, admin      wiring, metrics, health, logging; long-running work for operators
 //! door                   how a request reaches us and names its owner
 //! link                   the XEP-0114 stream; on its own, imports nothing of ours
 //! directory, archive     the rules; no XML streams, no SQL
@@ -25,6 +25,7 @@
 
 pub mod admin;
 pub mod archive;
+pub mod check;
 pub mod config;
 pub mod directory;
 pub mod door;

@@ -4,6 +4,8 @@
 //! writer stores what was accepted and its word is sent; only then does the stream close. A second signal, or the drain
 //! timeout, cuts this short: then what was not yet stored was not acknowledged either.
 
+mod live;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,21 +13,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jid::DomainPart;
+use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admin::ad_hoc::AdHoc;
 use crate::admin::forget_claims;
 use crate::admin::last_run::{LastRun, LastRunError};
 use crate::admin::life_cycle;
 use crate::admin::purge::{self, PurgeSettings};
-use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings, PageLimits, Retention};
-use crate::config::{Config, LifecycleMode};
+use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings};
+use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
 use crate::door::dispatch::{self, Doors};
+use crate::door::metrics::DoorMetrics;
 use crate::door::notice::{NoticeMetrics, NoticeSender};
 use crate::door::outcome::Accepted;
 use crate::door::plugin::{CopyDoor, CopyServices, News, PluginDoor, Servers};
@@ -33,21 +38,21 @@ use crate::door::service::Service;
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
 use crate::model::{Clock, SystemClock};
 use crate::ops;
+use crate::ops::census::{Census, CensusMetrics};
+use crate::ops::live_gauges::LiveGauges;
+use crate::ops::queues::Queues;
 use crate::ops::readiness::Readiness;
-use crate::store::{self, ClaimRules, SharedStore, StoreError};
+use crate::ops::reload::Reload;
+use crate::ops::service_manager;
+use crate::store::{self, SharedStore, StoreError};
+use live::LiveSettings;
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
 
-/// Most bytes of messages in a page that a plugin takes to its client: it travels as one stanza.
-const PLUGIN_PAGE_BYTES: usize = 256 * 1024;
-
 /// How long what still works may take once the link has ended. The link has waited for it as long as it may, so this is
 /// more than enough unless the database is away: then it could be for ever.
 const LAST_WAIT: Duration = Duration::from_secs(2);
-
-/// Who was given a last resort is remembered for so long, beyond the repeat window: its key exchange may still come.
-const CLAIMS_REMEMBERED: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Why the program cannot run, or not go on.
 #[derive(Debug, thiserror::Error)]
@@ -81,37 +86,40 @@ pub enum ServeError {
     Task(&'static str, #[source] tokio::task::JoinError),
 }
 
-/// Runs until SIGTERM or SIGINT, or until the server refuses the secret.
-pub async fn run(config: Config) -> Result<(), ServeError> {
+/// Runs until SIGTERM or SIGINT, reading the configuration again at SIGHUP, or until the server refuses the secret.
+pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
     let stop = ops::shutdown::on_signal()?;
     let registry = ops::metrics::registry()?;
+    let live = LiveSettings::new(&config);
     let link_metrics = LinkMetrics::register(&registry)?;
     let archive_metrics = ArchiveMetrics::register(&registry)?;
     let directory_metrics = DirectoryMetrics::register(&registry)?;
     let notice_metrics = NoticeMetrics::register(&registry)?;
+    let door_metrics = DoorMetrics::register(&registry)?;
+    let census_metrics = CensusMetrics::register(&registry)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
 
     let store = open_store(&config).await?;
     store.metrics().register(&registry)?;
+    ops::queues::register_connections(&registry, &store)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let last_run = LastRun::begin(&config.data_dir, store.clone(), clock.clone(), &registry).await?;
     let (ingest, committed) =
         Ingest::<Accepted, _>::start(store.clone(), ingest_settings(&config), archive_metrics.clone());
 
     let directory =
-        Arc::new(Directory::new(store.clone(), clock.clone(), directory_settings(&config), directory_metrics.clone()));
-    let archive = Archive::new(store.clone(), page_limits(&config), clock.clone(), archive_metrics.clone())
-        .with_unreadable(config.archive.unreadable)
-        .with_retention(retention(&config));
+        Arc::new(Directory::new(store.clone(), clock.clone(), live.directory.clone(), directory_metrics.clone()));
+    let archive = Archive::new(store.clone(), live.pages.clone(), clock.clone(), archive_metrics.clone())
+        .with_unreadable(live.unreadable.clone())
+        .with_retention(live.retention.clone());
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
     let requests = AliasDoor::new(aliases.clone(), service);
     let servers = Servers::new(config.domains.iter().filter(|_| config.plugin.enabled).cloned());
-    let pages = PageLimits { max_bytes: config.archive.page_bytes.min(PLUGIN_PAGE_BYTES), ..page_limits(&config) };
-    let archive = Archive::new(store.clone(), pages, clock.clone(), archive_metrics.clone())
-        .with_unreadable(config.archive.unreadable)
-        .with_retention(retention(&config));
+    let archive = Archive::new(store.clone(), live.plugin_pages.clone(), clock.clone(), archive_metrics.clone())
+        .with_unreadable(live.unreadable.clone())
+        .with_retention(live.retention.clone());
     let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
     let news = News::new(servers.clone(), config.component_name.to_string());
     let plugin = PluginDoor::new(servers.clone(), aliases.clone(), service, news.clone());
@@ -119,7 +127,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let copies = CopyServices {
         directory: directory.clone(),
         ids: ids.clone(),
-        retention: retention(&config),
+        retention: live.retention.clone(),
         clock: clock.clone(),
         ingest: ingest.clone(),
         metrics: archive_metrics.clone(),
@@ -131,7 +139,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
             store: store.clone(),
             directory: directory.clone(),
             ids,
-            retention: retention(&config),
+            retention: live.retention.clone(),
             clock: clock.clone(),
             ingest,
             metrics: archive_metrics.clone(),
@@ -139,7 +147,14 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     );
 
     let (inbound, stanzas) = mpsc::channel(INBOUND_QUEUE);
+    let unread = inbound.downgrade();
     let link = Link::start(link_config(&config), link_metrics, inbound, stop.clone());
+    let queues = Queues::default()
+        .with("inbound", INBOUND_QUEUE, move || {
+            unread.upgrade().map_or(0, |queue| INBOUND_QUEUE.saturating_sub(queue.capacity()))
+        })
+        .with("outbound", link.outbox.limit(), link.outbox.length());
+    show_queues(queues, &config, &registry, &door_metrics, &directory_metrics, &archive_metrics)?;
     let readiness = Readiness::default().state("link", link.state.clone(), link_trouble).database(store.clone()).state(
         "prekeys",
         last_run.doubt(),
@@ -152,8 +167,17 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(ops::http::serve(listener, registry, readiness, http_stop.clone().cancelled_owned()));
     info!(%address, "serving /metrics, /healthz and /readyz");
-    let (purging, remembered) = (purge_settings(&config), config.directory.repeat_window.max(CLAIMS_REMEMBERED));
+    let (command_store, command_clock) = (store.clone(), clock.clone());
+    let (purging, remembered) = (purge_settings(&config), live.remembered.clone());
     let forget = tokio::spawn(forget_claims::run(store.clone(), clock.clone(), remembered, purging, stop.clone()));
+    let census = Census {
+        store: store.clone(),
+        clock: clock.clone(),
+        metrics: census_metrics,
+        archive: archive_metrics.clone(),
+        interval: config.metrics.interval,
+    };
+    let census = tokio::spawn(census.run(stop.clone()));
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let last_run = tokio::spawn(last_run.run(move || directory_metrics.issued(), stop.clone()));
     let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
@@ -167,7 +191,21 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         metrics: notice_metrics,
     };
     let notices = tokio::spawn(notices.run(stop.clone()));
-    let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), Doors { requests, messages, plugin, copies }));
+    let life = live.directory.clone();
+    let commands = Box::new(AdHoc {
+        component: config.component_name.clone(),
+        administrators: live.administrators.clone(),
+        store: command_store,
+        clock: command_clock,
+        max_devices: Box::new(move || life.with(|settings| settings.max_devices)),
+        purge_batch: config.archive.purge_batch,
+    });
+    let doors = Doors { requests, messages, plugin, copies, commands, metrics: door_metrics };
+    let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), doors));
+
+    let reload = tokio::spawn(reload.run(move |config| live.apply(config), stop.clone()));
+    service_manager::ready();
+    let manager = tokio::spawn(service_manager::report(link.state.clone(), stop.clone()));
 
     // The link ends when nobody can send any more: when the doors and the writer have finished.
     drop(link.outbox);
@@ -179,6 +217,8 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         notices.await.map_err(|error| ServeError::Task("the sending of notices", error))?;
         forget.await.map_err(|error| ServeError::Task("the forgetting of claims", error))?;
         last_run.await.map_err(|error| ServeError::Task("the watch over the database", error))?;
+        census.await.map_err(|error| ServeError::Task("the reading of figures", error))?;
+        reload.await.map_err(|error| ServeError::Task("the reading of the configuration", error))?;
         lives.await.map_err(|error| ServeError::Task("the life cycle of devices", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
@@ -186,6 +226,7 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
         Ok(ended) => ended?,
         Err(_) => warn!("stopping although not everything accepted could be stored; none of that was acknowledged"),
     }
+    manager.abort();
     http_stop.cancel();
     http.await.map_err(|error| ServeError::Task("the HTTP server", error))??;
     linked?;
@@ -218,6 +259,28 @@ async fn send_outcomes(mut committed: mpsc::Receiver<Committed<Accepted>>, outbo
     }
 }
 
+/// Makes the queues visible, those of the link and the others.
+fn show_queues(
+    queues: Queues,
+    config: &Config,
+    registry: &Registry,
+    doors: &DoorMetrics,
+    directory: &DirectoryMetrics,
+    archive: &ArchiveMetrics,
+) -> Result<(), prometheus::Error> {
+    let (doors, directory, storing, stored) = (doors.clone(), directory.clone(), archive.clone(), archive.clone());
+    queues
+        .with("requests", dispatch::REQUESTS_WAITING, move || doors.waiting())
+        .with("claims", directory::CLAIMS_WAITING, move || directory.claims_waiting())
+        .with("archive", config.archive.ingest_queue, move || storing.waiting())
+        .register(registry)?;
+    registry.register(Box::new(LiveGauges::single(
+        "multiend_archive_oldest_waiting_seconds",
+        "How long the oldest of the messages has waited that are being stored now; 0: none is",
+        move || stored.oldest_waiting().as_secs_f64(),
+    )?))
+}
+
 fn link_trouble(state: &LinkState) -> Option<String> {
     match state {
         LinkState::Up => None,
@@ -226,7 +289,8 @@ fn link_trouble(state: &LinkState) -> Option<String> {
     }
 }
 
-fn link_config(config: &Config) -> LinkConfig {
+/// How the server is reached.
+pub(crate) fn link_config(config: &Config) -> LinkConfig {
     // Any domain that the server hosts will answer a ping; without users' domains there is nobody to serve anyway.
     let server_domain: DomainPart = config.domains.first().unwrap_or(&config.component_name).clone();
     let (component, limits) = (&config.component, &config.limits);
@@ -250,45 +314,6 @@ fn link_config(config: &Config) -> LinkConfig {
     }
 }
 
-fn directory_settings(config: &Config) -> directory::Settings {
-    directory::Settings {
-        max_devices: config.directory.max_devices,
-        claims: claim_rules(config),
-        domains: config.domains.clone(),
-        max_subscriptions: config.directory.max_subscriptions,
-        life: life_settings(config),
-    }
-}
-
-fn life_settings(config: &Config) -> directory::LifeSettings {
-    let life = &config.directory.lifecycle;
-    directory::LifeSettings {
-        mode: match life.mode {
-            LifecycleMode::Off => directory::Mode::Off,
-            LifecycleMode::DryRun => directory::Mode::DryRun,
-            LifecycleMode::On => directory::Mode::On,
-        },
-        bundle_grace: life.bundle_grace,
-        unseen_limit: life.unseen_limit,
-        removal_delay: life.removal_delay,
-        seen_granularity: life.seen_granularity,
-        batch: life.batch,
-    }
-}
-
-fn claim_rules(config: &Config) -> ClaimRules {
-    let directory = &config.directory;
-    ClaimRules {
-        repeat_window: directory.repeat_window,
-        per_device: directory.claims_per_device,
-        per_requester: directory.claims_per_requester,
-        per_domain: directory.claims_per_domain,
-        reserve: directory.prekey_reserve,
-        reserve_per_hour: directory.reserve_per_hour,
-        low_stock: directory.low_stock,
-    }
-}
-
 fn ingest_settings(config: &Config) -> IngestSettings {
     IngestSettings {
         queue: config.archive.ingest_queue,
@@ -298,19 +323,6 @@ fn ingest_settings(config: &Config) -> IngestSettings {
     }
 }
 
-fn page_limits(config: &Config) -> PageLimits {
-    PageLimits {
-        default: config.archive.page_default,
-        max: config.archive.page_max,
-        max_bytes: config.archive.page_bytes,
-    }
-}
-
 fn purge_settings(config: &Config) -> PurgeSettings {
     PurgeSettings { batch: config.archive.purge_batch, interval: config.archive.purge_interval }
-}
-
-fn retention(config: &Config) -> Retention {
-    let kept = &config.archive.retention;
-    Retention { content: kept.content, key_transport: kept.key_transport, plain: kept.plain, signal: kept.signal }
 }

@@ -20,6 +20,7 @@ mod support {
 mod contract {
     pub mod append;
     pub mod bundles;
+    pub mod census;
     pub mod claim_limits;
     pub mod claims;
     pub mod consumption;
@@ -42,9 +43,11 @@ mod contract {
     pub mod paging_model;
     mod plans;
     pub mod preferences;
+    pub mod retention;
     pub mod retraction;
     pub mod schema;
     pub mod sessions;
+    pub mod upgrade;
     pub mod words;
 }
 
@@ -77,6 +80,16 @@ on_both_databases! {
         migrating_twice_and_by_two_at_once_is_safe,
         the_archive_id_secret_is_made_once,
         what_the_store_does_shows_in_its_metrics,
+    }
+    census {
+        every_device_with_a_bundle_is_counted_once_with_its_stock,
+        what_devices_have_not_read_is_counted,
+        what_waits_is_counted_with_the_age_of_the_oldest,
+    }
+    upgrade {
+        a_database_of_every_earlier_schema_keeps_what_it_has,
+        a_migration_that_is_missing_or_another_one_is_named,
+        a_program_serves_on_while_a_newer_schema_adds_to_every_table,
     }
     device_lists {
         a_list_is_what_was_published,
@@ -130,7 +143,8 @@ on_both_databases! {
         the_owner_s_own_devices_are_under_no_limit,
         strangers_get_the_reserve_slowly,
         a_thousand_accounts_drain_a_pool_no_faster_than_the_limits_allow,
-        limits_are_exact_over_instances,
+        limits_hold_over_instances,
+        an_allowance_is_kept_to_a_thousandth_over_instances_and_restarts,
         a_device_is_told_once_that_its_stock_is_low_and_once_that_it_is_empty,
         a_batch_is_answered_claim_by_claim,
     }
@@ -151,6 +165,7 @@ on_both_databases! {
         subscriptions_are_kept_up_to_the_limit,
     }
     notices {
+        a_notice_of_a_state_that_has_passed_is_moot,
         a_notice_waits_until_it_is_settled,
         a_notice_that_is_renewed_while_it_is_sent_is_sent_again,
         two_instances_never_take_the_same_notice,
@@ -213,8 +228,12 @@ on_both_databases! {
         a_letter_comes_back_as_it_went_in,
         a_message_that_the_database_refuses_can_be_stored_later,
     }
+    retention {
+        a_retention_run_is_dry_first_and_goes_on_where_it_was_stopped,
+    }
     erase {
         everything_of_an_erased_account_goes_and_nothing_of_others,
+        erasing_goes_on_where_it_was_stopped,
         shared_bodies_go_with_the_last_copy_whoever_comes_last,
         every_column_that_may_name_an_account_is_covered,
         an_export_holds_what_the_account_has,

@@ -63,6 +63,9 @@ async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>()
                 for reader in readers {
                     reader.reads(from, protocol, &text);
                 }
+                let carbon = senders[1 - sender].reads(from, protocol, &text);
+                assert_eq!(carbon["via"], "carbon");
+                assert!(carbon["place"].is_string(), "a carbon names its place in the archive as well");
             }
         }
     }
@@ -70,7 +73,7 @@ async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>()
     let mut tablet = place.slixmpp("bob", "tablet");
     for protocol in [Protocol::Omemo2, Protocol::Legacy] {
         alice[0].says("bob", protocol, &format!("welcome in {protocol:?}"));
-        for reader in bob.iter_mut().chain([&mut tablet]) {
+        for reader in bob.iter_mut().chain([&mut tablet, &mut alice[1]]) {
             reader.reads("alice", protocol, &format!("welcome in {protocol:?}"));
         }
     }
@@ -81,7 +84,7 @@ async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>()
     phone.goes_away();
     let mut phone = place.slixmpp("bob", "phone");
     alice[1].says("bob", Protocol::Omemo2, "again");
-    for device in [&mut phone, &mut laptop] {
+    for device in [&mut phone, &mut laptop, &mut alice[0]] {
         device.reads("alice", Protocol::Omemo2, "again");
     }
     assert_eq!(place.issued(), issued, "no device has asked for another prekey");

@@ -8,19 +8,20 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::purge::PurgeSettings;
-use crate::model::{Clock, Timestamp};
+use crate::model::{Clock, Setting, Timestamp};
 use crate::store::{ClaimStore, StoreError};
 
-/// Forgets claims older than `remembered`, which is at least the repeat window, until `stop` is cancelled. A failure is logged, and the next run tries again.
+/// Forgets claims older than `remembered`, which is at least the repeat window, until `stop` is cancelled. A failure is
+/// logged, and the next run tries again.
 pub async fn run<S: ClaimStore + ?Sized>(
     store: Arc<S>,
     clock: Arc<dyn Clock>,
-    remembered: Duration,
+    remembered: Setting<Duration>,
     settings: PurgeSettings,
     stop: CancellationToken,
 ) {
     loop {
-        let before = clock.now().minus(remembered);
+        let before = clock.now().minus(remembered.get());
         if let Err(error) = forget(store.as_ref(), before, settings.batch.max(1), &stop).await {
             tracing::warn!(%error, "forgetting old claims failed; the next run tries again");
         }

@@ -152,24 +152,28 @@ impl LastRun {
     pub async fn run(mut self, issued: impl Fn() -> u64 + Send, stop: CancellationToken) {
         let (mut counted, mut looked) = (0, Instant::now());
         let mut has_rested = true;
-        while !stop.is_cancelled() {
+        loop {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(TICK) => {}
             }
+            // Before the last look: what was issued while an earlier one went on still counts.
+            let is_last = stop.is_cancelled();
             let now_issued = issued();
             let advance = now_issued != counted;
             let is_doubted = self.doubt.borrow().is_some();
-            let is_due = is_doubted || (advance && (has_rested || stop.is_cancelled())) || looked.elapsed() >= INTERVAL;
-            if !is_due {
-                continue;
+            let is_due = is_doubted || (advance && (has_rested || is_last)) || looked.elapsed() >= INTERVAL;
+            if is_due {
+                match self.look(advance).await {
+                    Ok(()) => (counted, has_rested) = (now_issued, !advance),
+                    Err(LastRunError::Store(error)) => tracing::debug!(%error, "the progress could not be counted"),
+                    Err(error) => tracing::error!(%error, "how far the database has come cannot be written down"),
+                }
+                looked = Instant::now();
             }
-            match self.look(advance).await {
-                Ok(()) => (counted, has_rested) = (now_issued, !advance),
-                Err(LastRunError::Store(error)) => tracing::debug!(%error, "the progress could not be counted"),
-                Err(error) => tracing::error!(%error, "how far the database has come cannot be written down"),
+            if is_last {
+                return;
             }
-            looked = Instant::now();
         }
     }
 

@@ -5,6 +5,8 @@
 //! a table ([`table`]). It prints nothing and knows nothing of the command line. It runs in a process of its own: whatever
 //! a running server must be told of it goes through the database.
 
+pub mod ad_hoc;
+pub mod backup_hints;
 pub mod cursors;
 pub mod dead_letters;
 pub mod device;
@@ -15,8 +17,11 @@ pub mod forget_claims;
 pub mod identity_keys;
 pub mod last_run;
 pub mod life_cycle;
+pub mod long_work;
 pub mod owners;
 pub mod purge;
 pub mod restore_epoch;
+pub mod retention;
 pub mod stats;
+pub mod status;
 pub mod table;

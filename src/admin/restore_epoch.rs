@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::long_work::{OnProgress, Progress};
 use super::table::Table;
 use crate::model::Clock;
 use crate::store::{EpochStore, StoreError};
@@ -35,21 +36,23 @@ pub struct RestoreEpoch {
     pub devices: u64,
     /// Prekeys that were unissued and are void now.
     pub prekeys: u64,
+    /// Whether all has been written down; if it was stopped, `--resume` goes on. It is so in any case.
+    pub complete: bool,
 }
 
-/// Does what the operator asks for. `progress` is told how many devices have been done, and how many there are.
+/// Does what the operator asks for.
 pub async fn restore_epoch<S: EpochStore + ?Sized>(
     store: &S,
     clock: &dyn Clock,
     declaration: Declaration,
-    mut progress: impl FnMut(u64, u64),
+    mut progress: impl OnProgress,
 ) -> Result<RestoreEpoch, StoreError> {
     let deployment = match declaration {
         Declaration::Restored => store.begin_epoch(clock.now()).await?,
         Declaration::Current => store.confirm(clock.now()).await?,
         Declaration::Resume => store.deployment().await?,
     };
-    let mut done = RestoreEpoch { epoch: deployment.epoch, devices: 0, prekeys: 0 };
+    let mut done = RestoreEpoch { epoch: deployment.epoch, devices: 0, prekeys: 0, complete: true };
     if declaration == Declaration::Current {
         return Ok(done);
     }
@@ -61,7 +64,10 @@ pub async fn restore_epoch<S: EpochStore + ?Sized>(
         }
         done.devices = done.devices.saturating_add(step.devices);
         done.prekeys = done.prekeys.saturating_add(step.prekeys);
-        progress(done.devices, all);
+        if progress(Progress { done: done.devices, of: Some(all), what: "devices" }).is_break() {
+            done.complete = false;
+            return Ok(done);
+        }
     }
 }
 
@@ -71,6 +77,7 @@ impl fmt::Display for RestoreEpoch {
         table.row([&"epoch", &self.epoch]);
         table.row([&"devices", &self.devices]);
         table.row([&"prekeys made void", &self.prekeys]);
-        table.fmt(f)
+        table.fmt(f)?;
+        if self.complete { Ok(()) } else { writeln!(f, "stopped; --resume goes on from here") }
     }
 }

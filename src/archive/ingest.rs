@@ -73,7 +73,8 @@ pub struct Rejected {
 pub struct IngestClosed;
 
 enum Work<T> {
-    Message(ArchivedMessage, T),
+    /// With the moment at which it was accepted.
+    Message(ArchivedMessage, T, Instant),
     Barrier(oneshot::Sender<()>),
 }
 
@@ -98,7 +99,7 @@ impl<T> IngestHandle<T> {
     pub async fn submit(&self, message: ArchivedMessage, token: T) -> Result<(), IngestClosed> {
         let place = self.queue.reserve().await.map_err(|_| IngestClosed)?;
         self.metrics.queued();
-        place.send(Work::Message(message, token));
+        place.send(Work::Message(message, token, Instant::now()));
         Ok(())
     }
 
@@ -123,9 +124,17 @@ pub struct Ingest<T, S: ?Sized> {
 /// What goes into one transaction, and what is said of it afterwards.
 struct Batch<T> {
     messages: Vec<ArchivedMessage>,
-    /// In the order submitted, each with whether one of `messages` belongs to it.
-    tokens: Vec<(T, bool)>,
+    /// In the order submitted.
+    tokens: Vec<Submitted<T>>,
     barrier: Option<oneshot::Sender<()>>,
+}
+
+/// What is left of a message while it is stored.
+struct Submitted<T> {
+    token: T,
+    /// Whether one of the messages of the batch belongs to it.
+    is_written: bool,
+    accepted: Instant,
 }
 
 impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> Ingest<T, S> {
@@ -145,14 +154,18 @@ impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> In
 
     async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
+            self.metrics.storing(batch.tokens.first().map(|submitted| submitted.accepted));
             let mut results = self.commit(&batch.messages).await.into_iter();
+            let stored = Instant::now();
+            self.metrics.storing(None);
             self.metrics.done(batch.tokens.len());
             if let Some(barrier) = batch.barrier {
                 // Who waited may have gone.
                 let _ = barrier.send(());
             }
-            for (token, stored) in batch.tokens {
-                let result = if stored { results.next() } else { None }.unwrap_or_else(|| Ok(Vec::new()));
+            for Submitted { token, is_written, accepted } in batch.tokens {
+                self.metrics.lagged(stored.duration_since(accepted));
+                let result = if is_written { results.next() } else { None }.unwrap_or_else(|| Ok(Vec::new()));
                 // Without anybody to hear it the message is stored all the same.
                 let _ = self.committed.send(Committed { token, result }).await;
             }
@@ -167,9 +180,9 @@ impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> In
         let deadline = time::Instant::now().checked_add(self.settings.batch_delay);
         loop {
             match work {
-                Work::Message(message, token) => {
+                Work::Message(message, token, accepted) => {
                     let is_written = !message.copies.is_empty() || !message.key_exchanges.is_empty();
-                    batch.tokens.push((token, is_written));
+                    batch.tokens.push(Submitted { token, is_written, accepted });
                     if is_written {
                         bytes = bytes.saturating_add(message.body.len());
                         batch.messages.push(message);
@@ -286,6 +299,7 @@ fn is_about_messages(error: &StoreError) -> bool {
         StoreError::Corrupt(_) | StoreError::Range(_) | StoreError::Database(_) => true,
         StoreError::Unavailable(_)
         | StoreError::Schema { .. }
+        | StoreError::Migrated { .. }
         | StoreError::Migration(_)
         | StoreError::File { .. }
         | StoreError::TooManyBundles

@@ -1,6 +1,7 @@
 //! What the archive counts. No label ever holds an address, an id or a key; all series are there from the start.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, exponential_buckets,
@@ -50,6 +51,9 @@ pub struct ArchiveMetrics {
     skipped: IntCounterVec,
     batch_messages: Histogram,
     append_seconds: Histogram,
+    ingest_lag: Histogram,
+    /// Since when the oldest of the messages waits that are being stored.
+    storing_since: Arc<Mutex<Option<Instant>>>,
     append_retries: IntCounter,
     dead_letters: IntCounterVec,
     queue_messages: IntGauge,
@@ -101,6 +105,12 @@ impl ArchiveMetrics {
                 &counts,
             )?,
             append_seconds: histogram("multiend_archive_append_seconds", "Time of one storing transaction", &seconds)?,
+            ingest_lag: histogram(
+                "multiend_archive_ingest_lag_seconds",
+                "Time from when a message was accepted until it was stored or set aside",
+                &exponential_buckets(0.001, 2.0, 18)?,
+            )?,
+            storing_since: Arc::default(),
             append_retries: IntCounter::new(
                 "multiend_archive_append_retries_total",
                 "Times that storing was put off because the database was away",
@@ -160,6 +170,7 @@ impl ArchiveMetrics {
         registry.register(Box::new(this.skipped.clone()))?;
         registry.register(Box::new(this.batch_messages.clone()))?;
         registry.register(Box::new(this.append_seconds.clone()))?;
+        registry.register(Box::new(this.ingest_lag.clone()))?;
         registry.register(Box::new(this.append_retries.clone()))?;
         registry.register(Box::new(this.dead_letters.clone()))?;
         registry.register(Box::new(this.queue_messages.clone()))?;
@@ -236,6 +247,25 @@ impl ArchiveMetrics {
 
     pub(super) fn queued(&self) {
         self.queue_messages.inc();
+    }
+
+    /// Messages accepted and not yet stored.
+    pub fn waiting(&self) -> usize {
+        usize::try_from(self.queue_messages.get()).unwrap_or(0)
+    }
+
+    /// How long the oldest message that is not stored yet has waited, if there is one that somebody tries to store.
+    pub fn oldest_waiting(&self) -> Duration {
+        let since = *self.storing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    pub(super) fn storing(&self, since: Option<Instant>) {
+        *self.storing_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    pub(super) fn lagged(&self, lag: Duration) {
+        self.ingest_lag.observe(lag.as_secs_f64());
     }
 
     pub(super) fn done(&self, messages: usize) {

@@ -30,7 +30,8 @@ struct Made {
 
 impl Archive {
     pub(super) async fn page(&self, reader: &Reader<'_>, query: &Query, max: u32) -> Result<Answer, QueryError> {
-        let max = max.min(self.limits.max).max(1);
+        let limits = self.limits.get();
+        let max = max.min(limits.max).max(1);
         let backwards = matches!(query.edge, Edge::Last | Edge::Before(_));
         let mut made = Made::default();
         let mut edge = query.edge.clone();
@@ -38,7 +39,7 @@ impl Archive {
         let mut expired_before = None;
         let complete = loop {
             let left = max.saturating_sub(u32::try_from(made.items.len()).unwrap_or(max)).max(1);
-            let bytes = self.limits.max_bytes.saturating_sub(made.bytes);
+            let bytes = limits.max_bytes.saturating_sub(made.bytes);
             let asked = self.page_query(reader.owner, &query.filter, edge, left, bytes);
             let first = made.scanned == 0;
             let (mut copies, complete) = match self.store.page(&asked, self.clock.now()).await? {
@@ -65,7 +66,7 @@ impl Archive {
             }
             let all_given = first && made.items.len() == made.scanned;
             let full = made.items.len() >= usize::try_from(max).unwrap_or(usize::MAX)
-                || (!made.items.is_empty() && made.bytes.saturating_mul(2) >= self.limits.max_bytes);
+                || (!made.items.is_empty() && made.bytes.saturating_mul(2) >= limits.max_bytes);
             match last_id {
                 Some(id) if !complete && !all_given && !full && made.scanned < SCANNED => {
                     edge = if backwards { Edge::Before(id) } else { Edge::After(id) };

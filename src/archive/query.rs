@@ -12,7 +12,7 @@ use jid::Jid;
 use super::metrics::{ArchiveMetrics, QueryOutcome};
 use super::reader::Reader;
 use super::retention::Retention;
-use crate::model::{ArchiveId, Clock, Owner, Requester, StoredCopy, Timestamp, Unreadable};
+use crate::model::{ArchiveId, Clock, Owner, Requester, Setting, StoredCopy, Timestamp, Unreadable};
 use crate::stanza::mam::{Ends, Fin, Query, RequestError};
 use crate::stanza::rsm;
 use crate::store::{Edge, Page, SharedStore, StoreError};
@@ -113,11 +113,11 @@ pub struct Answer {
 #[derive(Clone)]
 pub struct Archive {
     pub(super) store: SharedStore,
-    pub(super) limits: PageLimits,
+    pub(super) limits: Setting<PageLimits>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: ArchiveMetrics,
-    pub(super) unreadable: Unreadable,
-    retention: Retention,
+    pub(super) unreadable: Setting<Unreadable>,
+    retention: Setting<Retention>,
 }
 
 /// What an archive promises to those whose archive it is: told to clients, and the same for everybody.
@@ -133,25 +133,32 @@ pub struct Policy {
 
 impl Archive {
     /// On this store, with these limits.
-    pub fn new(store: SharedStore, limits: PageLimits, clock: Arc<dyn Clock>, metrics: ArchiveMetrics) -> Self {
-        Self { store, limits, clock, metrics, unreadable: Unreadable::default(), retention: Retention::default() }
+    pub fn new(
+        store: SharedStore,
+        limits: impl Into<Setting<PageLimits>>,
+        clock: Arc<dyn Clock>,
+        metrics: ArchiveMetrics,
+    ) -> Self {
+        let (limits, unreadable, retention) = (limits.into(), Setting::default(), Setting::default());
+        Self { store, limits, clock, metrics, unreadable, retention }
     }
 
     /// What a device is given of messages that have no header for it, unless its query says otherwise.
-    pub fn with_unreadable(mut self, unreadable: Unreadable) -> Self {
-        self.unreadable = unreadable;
+    pub fn with_unreadable(mut self, unreadable: impl Into<Setting<Unreadable>>) -> Self {
+        self.unreadable = unreadable.into();
         self
     }
 
     /// What is kept and for how long, as whoever stores goes by: to be told to clients.
-    pub fn with_retention(mut self, retention: Retention) -> Self {
-        self.retention = retention;
+    pub fn with_retention(mut self, retention: impl Into<Setting<Retention>>) -> Self {
+        self.retention = retention.into();
         self
     }
 
     /// What clients are told.
     pub fn policy(&self) -> Policy {
-        Policy { retention: self.retention, unreadable: self.unreadable, page_max: self.limits.max }
+        let (retention, unreadable) = (self.retention.get(), self.unreadable.get());
+        Policy { retention, unreadable, page_max: self.limits.get().max }
     }
 
     /// Answers a query.
@@ -166,7 +173,7 @@ impl Archive {
             let reader = Reader::new(self, owner, requester, query);
             let answer = match query.max {
                 Some(0) => self.count(owner, query).await,
-                max => self.page(&reader, query, max.unwrap_or(self.limits.default)).await,
+                max => self.page(&reader, query, max.unwrap_or_else(|| self.limits.get().default)).await,
             }?;
             self.infer_read(&reader, query).await;
             Ok(answer)
@@ -201,7 +208,7 @@ impl Archive {
     async fn count(&self, owner: &Owner, query: &Query) -> Result<Answer, QueryError> {
         let now = self.clock.now();
         // The count itself does not say whether an id that the query names is there.
-        let probe = self.page_query(owner, &query.filter, Edge::First, 1, self.limits.max_bytes);
+        let probe = self.page_query(owner, &query.filter, Edge::First, 1, self.limits.get().max_bytes);
         if let Page::UnknownId(id) = self.store.page(&probe, now).await? {
             return Err(QueryError::UnknownId(id));
         }

@@ -22,13 +22,13 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(archive: &'a Archive, owner: &'a Owner, requester: &'a Requester, query: &'a Query) -> Self {
-        let unreadable = query.unreadable.unwrap_or(archive.unreadable);
+        let unreadable = query.unreadable.unwrap_or_else(|| archive.unreadable.get());
         Self { archive, owner, requester, claimed: &query.devices, unreadable, known: OnceCell::new() }
     }
 
     /// A reader that only says how far it has read.
     pub(super) fn session(archive: &'a Archive, owner: &'a Owner, requester: &'a Requester) -> Self {
-        Self { archive, owner, requester, claimed: &[], unreadable: archive.unreadable, known: OnceCell::new() }
+        Self { archive, owner, requester, claimed: &[], unreadable: archive.unreadable.get(), known: OnceCell::new() }
     }
 
     /// Every device that the session has been seen to be.

@@ -14,6 +14,7 @@ const PREFIX: &str = "MULTIEND_";
 const CONFIG_VARIABLE: &str = "MULTIEND_CONFIG";
 
 /// What the environment says.
+#[derive(Default)]
 pub(super) struct Overrides {
     /// The keys and their values, and the variable that each came from.
     pub(super) values: Vec<(String, Value, String)>,

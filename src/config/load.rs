@@ -7,7 +7,8 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::environment;
-use super::position::{explain, key_at, line_at, line_of};
+use super::given::Given;
+use super::position::{explain, explain_key, key_at, line_at, line_of, nested, unknown_part};
 use super::problem::{ConfigError, Place, Problem};
 use super::settings::{Config, ConfigFile};
 
@@ -21,6 +22,8 @@ pub struct Loaded {
     pub config: Config,
     /// One text each.
     pub warnings: Vec<String>,
+    /// The keys that were given.
+    pub given: Given,
 }
 
 /// Reads the file, lays the environment over it, and checks the whole. `variables` is the environment, as
@@ -41,13 +44,23 @@ pub(super) fn load_text(
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     // Each source is checked alone first, since only then is it known where a mistake stands.
-    let in_file = |error: toml::de::Error| ConfigError::Wrong(vec![locate(path, text, &error)]);
-    toml::from_str::<ConfigFile>(text).map_err(in_file)?;
-    let mut merged: Table = toml::from_str(text).map_err(in_file)?;
-    let overrides = environment::read(variables).map_err(ConfigError::Wrong)?;
+    let mut merged: Table =
+        toml::from_str(text).map_err(|error| ConfigError::Wrong(vec![locate(path, text, &error)]))?;
+    let mut problems = match toml::from_str::<ConfigFile>(text) {
+        Ok(_) => Vec::new(),
+        Err(first) => each_problem(path, text, &merged, &first),
+    };
+    let overrides = environment::read(variables).unwrap_or_else(|wrong| {
+        problems.extend(wrong);
+        environment::Overrides::default()
+    });
+    if !problems.is_empty() {
+        return Err(ConfigError::Wrong(problems));
+    }
     for (key, value, _) in &overrides.values {
         set(&mut merged, key, value.clone());
     }
+    let given = Given::of(&merged);
     // It cannot fail after both sources passed alone; if it does, say why.
     let file = ConfigFile::deserialize(Value::Table(merged))
         .map_err(|error| ConfigError::Wrong(vec![Problem::at("", explain(error.message()))]))?;
@@ -62,7 +75,43 @@ pub(super) fn load_text(
         }
         ConfigError::Wrong(problems)
     })?;
-    Ok(Loaded { config, warnings: overrides.warnings })
+    Ok(Loaded { config, warnings: overrides.warnings, given })
+}
+
+/// Everything that is wrong with single keys: the library stops at the first, so each key is read alone.
+fn each_problem(path: &Path, text: &str, table: &Table, first: &toml::de::Error) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    for (key, value) in leaves("", table) {
+        let Err(error) = ConfigFile::deserialize(nested(&key, value)) else { continue };
+        // A section that does not exist is one mistake, however many keys it has.
+        let key = unknown_part(&key, error.message());
+        let place = match line_of(text, &key) {
+            Some(line) => Place::Line { file: path.to_owned(), line },
+            None => Place::Unknown,
+        };
+        let problem = Problem { place, text: explain_key(&key, error.message()), key };
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems.sort_by_key(|problem| match problem.place {
+        Place::Line { line, .. } => line,
+        _ => usize::MAX,
+    });
+    if problems.is_empty() { vec![locate(path, text, first)] } else { problems }
+}
+
+/// Every key with its value, as `component.secret`; an empty table counts as a value.
+fn leaves(prefix: &str, table: &Table) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let key = format!("{prefix}{name}");
+        match value {
+            Value::Table(inner) if !inner.is_empty() => found.extend(leaves(&format!("{key}."), inner)),
+            value => found.push((key, value.clone())),
+        }
+    }
+    found
 }
 
 fn locate(path: &Path, text: &str, error: &toml::de::Error) -> Problem {

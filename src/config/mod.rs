@@ -5,6 +5,7 @@
 //! be a secret. `docs/multiend.example.toml` shows every key with its default.
 
 mod environment;
+mod given;
 mod load;
 mod position;
 mod problem;
@@ -12,14 +13,15 @@ mod sections;
 mod settings;
 mod values;
 
+pub use given::Given;
 pub use load::{Loaded, load};
 pub use problem::{ConfigError, Problem};
 pub use sections::{
-    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LifecycleMode, LifecycleSettings,
-    LimitSettings, LogFormat, LogSettings, PluginSettings, RetentionSettings,
+    AdminSettings, ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LifecycleMode,
+    LifecycleSettings, LimitSettings, LogFormat, LogSettings, MetricsSettings, PluginSettings, RetentionSettings,
 };
 pub use settings::Config;
-pub use values::{DatabaseUrl, LogLevel, ServerAddress};
+pub use values::{DatabaseKind, DatabaseUrl, LogLevel, ServerAddress};
 
 #[cfg(test)]
 mod tests;

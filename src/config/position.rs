@@ -62,6 +62,33 @@ pub(super) fn explain(message: &str) -> String {
     }
 }
 
+/// The same for a key whose place is known: a key that stands in the wrong section is told where it belongs.
+pub(super) fn explain_key(key: &str, message: &str) -> String {
+    let text = explain(message);
+    let name = key.rsplit('.').next().unwrap_or(key);
+    if !message.starts_with("unknown field ") || text.contains("did you mean") {
+        return text;
+    }
+    let elsewhere = known_keys().into_iter().find(|known| known.rsplit('.').next() == Some(name));
+    elsewhere.map_or(text, |known| format!("unknown key; did you mean {known}?"))
+}
+
+/// The part of a key that a message says is not known; all of it, if the message says something else.
+pub(super) fn unknown_part(key: &str, message: &str) -> String {
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let mut part = String::new();
+    for name in key.split('.') {
+        if !part.is_empty() {
+            part.push('.');
+        }
+        part.push_str(name);
+        if unknown == Some(name) {
+            return part;
+        }
+    }
+    part
+}
+
 /// The candidate that a misspelled name most likely means, if one is near.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();

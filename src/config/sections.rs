@@ -1,12 +1,14 @@
 //! The sections of the file. Every key has its unit and default here and in `docs/multiend.example.toml`; a test holds the
 //! two together.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use jid::BareJid;
 use serde::Deserialize;
 
-use super::values::{LogLevel, ServerAddress, duration, duration_or_zero, within};
+use super::values::{LogLevel, ServerAddress, accounts, duration, duration_or_zero, within};
 use crate::archive::Keep;
 use crate::model::Unreadable;
 
@@ -270,6 +272,30 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9614)) }
+    }
+}
+
+/// `[admin]`: who may work on the database from an XMPP client.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Accounts of the domains served that may use the ad-hoc commands of the component (docs/operations.md). Default none.
+    #[serde(deserialize_with = "accounts")]
+    pub jids: BTreeSet<BareJid>,
+}
+
+/// `[metrics]`: figures that stand in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// How often they are read; reading takes at most a fifth of one connection. Default 60 s.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(60) }
     }
 }
 

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::problem::Problem;
 use super::sections::{
-    ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogSettings, PluginSettings,
+    AdminSettings, ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogSettings,
+    MetricsSettings, PluginSettings,
 };
 use super::values::{self, DatabaseUrl, ServerAddress, duration, within};
 
@@ -47,6 +48,10 @@ pub struct Config {
     pub plugin: PluginSettings,
     /// `[http]`.
     pub http: HttpSettings,
+    /// `[admin]`.
+    pub admin: AdminSettings,
+    /// `[metrics]`.
+    pub metrics: MetricsSettings,
     /// `[log]`.
     pub log: LogSettings,
 }
@@ -80,6 +85,8 @@ pub(super) struct ConfigFile {
     archive: ArchiveSettings,
     plugin: PluginSettings,
     http: HttpSettings,
+    admin: AdminSettings,
+    metrics: MetricsSettings,
     log: LogSettings,
 }
 
@@ -97,6 +104,8 @@ impl Default for ConfigFile {
             archive: ArchiveSettings::default(),
             plugin: PluginSettings::default(),
             http: HttpSettings::default(),
+            admin: AdminSettings::default(),
+            metrics: MetricsSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -155,6 +164,10 @@ impl ConfigFile {
         if self.component.name.as_ref().is_some_and(|name| domains.contains(name)) {
             problems.push(Problem::at("component.name", "the component cannot be one of the domains that it serves"));
         }
+        let is_served = |jid: &jid::BareJid| domains.iter().any(|domain| domain.as_str() == jid.domain().as_str());
+        if !domains.is_empty() && !self.admin.jids.iter().all(is_served) {
+            problems.push(Problem::at("admin.jids", "name accounts of the domains that are served, and no others"));
+        }
         if self.component.reconnect_max < self.component.reconnect_min {
             problems.push(Problem::at("component.reconnect_max", "must not be less than component.reconnect_min"));
         }
@@ -195,6 +208,8 @@ impl ConfigFile {
             },
             plugin: self.plugin,
             http: self.http,
+            admin: self.admin,
+            metrics: self.metrics,
             log: self.log,
         })
     }

@@ -7,7 +7,7 @@ use super::load::load_text;
 use super::position::known_keys;
 use crate::archive::Keep;
 
-use super::{Config, ConfigError, Loaded, LogFormat};
+use super::{Config, ConfigError, Given, Loaded, LogFormat};
 
 const EXAMPLE: &str = include_str!("../../docs/multiend.example.toml");
 const MINIMAL: &str =
@@ -193,4 +193,28 @@ fn secrets_come_from_files_and_are_never_shown() {
     assert!(said.starts_with("multiend.toml:5: component.secret_file: cannot read "), "{said}");
     let said = wrong(&format!("{MINIMAL}secret_file = {secret:?}\n"), &[]);
     assert_eq!(said, "multiend.toml:5: component.secret_file: give either this or component.secret, not both");
+}
+
+#[test]
+fn the_keys_that_a_reload_changes_are_documented() {
+    let operations = include_str!("../../docs/operations.md");
+    let (_, section) = operations.split_once("<!-- reloaded -->").unwrap();
+    let section = section.split_once("<!-- end of reloaded -->").unwrap().0;
+    let named: Vec<&str> = section.split('`').skip(1).step_by(2).collect();
+    for key in known_keys() {
+        let named =
+            named.iter().any(|name| name.strip_suffix(".*").map_or(*name == key, |below| key.starts_with(below)));
+        // What stands as an exception in the text is one in the program.
+        let excepted = section.contains(&format!("but not `{key}`"));
+        assert_eq!(Given::is_reloaded(&key), named && !excepted, "{key}");
+    }
+}
+
+#[test]
+fn what_was_given_is_compared_and_never_shown() {
+    let one = load_with(&format!("{MINIMAL}[archive]\npage_max = 7\n"), &[]).unwrap().given;
+    let other = load_with(&MINIMAL.replace("change me", "hunter2"), &[("MULTIEND_LOG__LEVEL", "debug")]).unwrap().given;
+    assert_eq!(one.differing(&other), ["archive.page_max", "component.secret", "log.level"]);
+    assert!(one.differing(&one).is_empty());
+    assert!(!format!("{other:?}").contains("hunter2"));
 }

@@ -1,5 +1,6 @@
 //! Values with rules of their own. Each parses from the text that stands in the file or in the environment.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,7 +9,7 @@ use std::{fmt, fs, io};
 
 use crate::archive::Keep;
 use crate::model::Unreadable;
-use jid::DomainPart;
+use jid::{BareJid, DomainPart};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use sqlx::postgres::PgConnectOptions;
@@ -73,6 +74,24 @@ pub struct DatabaseUrl {
     file: Option<PathBuf>,
 }
 
+/// Which database, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseKind {
+    /// A file.
+    Sqlite(PathBuf),
+    /// A database of a server.
+    Postgres {
+        /// Its name or address, or the directory of its socket.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Who logs in.
+        user: String,
+        /// Which of its databases.
+        database: String,
+    },
+}
+
 impl DatabaseUrl {
     /// The SQLite file in a data directory.
     pub fn sqlite_in(data_dir: &Path) -> Self {
@@ -109,6 +128,25 @@ impl DatabaseUrl {
                 })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Where it is, without its password.
+    pub fn kind(&self) -> DatabaseKind {
+        if let Some(path) = &self.file {
+            return DatabaseKind::Sqlite(path.clone());
+        }
+        // It was parsed when it was made.
+        let options = PgConnectOptions::from_str(self.url.expose_secret()).unwrap_or_default();
+        let user = options.get_username().to_owned();
+        DatabaseKind::Postgres {
+            host: match options.get_socket() {
+                Some(socket) => socket.display().to_string(),
+                None => options.get_host().to_owned(),
+            },
+            port: options.get_port(),
+            database: options.get_database().unwrap_or(&user).to_owned(),
+            user,
         }
     }
 
@@ -278,6 +316,14 @@ pub(super) fn domains<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     let wrong = "write a list of domains, as [\"example.org\"]";
     let texts = Vec::<String>::deserialize(deserializer).map_err(|_| de::Error::custom(wrong))?;
     texts.iter().map(|text| parse_domain(text).map_err(de::Error::custom)).collect::<Result<_, _>>().map(Some)
+}
+
+/// Reads a list of accounts, as `["admin@example.org"]`.
+pub(super) fn accounts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<BareJid>, D::Error> {
+    let wrong = "write a list of accounts, as [\"admin@example.org\"]";
+    let texts = Vec::<String>::deserialize(deserializer).map_err(|_| de::Error::custom(wrong))?;
+    let account = |text: &String| BareJid::new(text).ok().filter(|jid| jid.node().is_some());
+    texts.iter().map(|text| account(text).ok_or_else(|| de::Error::custom(wrong))).collect()
 }
 
 fn parse_domain(text: &str) -> Result<DomainPart, &'static str> {

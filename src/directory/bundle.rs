@@ -7,7 +7,7 @@ use bytes::Bytes;
 use multiend_crypto::signature::{verify_legacy_signature, verify_omemo2_signature};
 
 use super::claim::{ClaimError, Wanted};
-use super::{Directory, DirectoryError};
+use super::{BundleRefusal, Directory, DirectoryError};
 use crate::model::{DeviceId, Owner, Prekey, Protocol, PublishedBundle, Requester, SignedPrekey};
 
 /// Bundles that are read at once to be retracted.
@@ -66,10 +66,15 @@ impl Directory {
             Protocol::Legacy => verify_legacy_signature(identity_key, &signed.key, &signed.signature),
         };
         if let Err(error) = verified {
-            self.metrics.bundle_refused(protocol);
+            self.metrics.bundle_refused(protocol, BundleRefusal::Signature);
             return Err(error.into());
         }
-        let outcome = self.store.publish_bundle(owner, protocol, device, &session, published, self.clock.now()).await?;
+        let stored = self.store.publish_bundle(owner, protocol, device, &session, published, self.clock.now()).await;
+        let outcome = stored.inspect_err(|error| {
+            if let Some(reason) = BundleRefusal::of_store(error) {
+                self.metrics.bundle_refused(protocol, reason);
+            }
+        })?;
         if outcome.identity_changed {
             tracing::warn!(%owner, protocol = protocol.name(), %device, "a device has a new identity key; its prekeys are void");
         }
@@ -79,8 +84,8 @@ impl Directory {
     }
 
     /// Counts a bundle that was refused for its shape, before it came here.
-    pub fn refused_bundle(&self, protocol: Protocol) {
-        self.metrics.bundle_refused(protocol);
+    pub fn refused_bundle(&self, protocol: Protocol, reason: BundleRefusal) {
+        self.metrics.bundle_refused(protocol, reason);
     }
 
     /// Bundles of the devices named, or of all. Devices that have none, or no prekey to give, are left out; none at all is

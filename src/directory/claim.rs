@@ -96,7 +96,8 @@ impl Directory {
     }
 
     fn is_local(&self, requester: &Requester) -> bool {
-        self.settings.domains.iter().any(|domain: &DomainPart| domain.as_str() == requester.jid().domain().as_str())
+        let is_ours = |domain: &DomainPart| domain.as_str() == requester.jid().domain().as_str();
+        self.settings.with(|settings| settings.domains.iter().any(is_ours))
     }
 }
 

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::model::{Claimant, Clock, DeviceId, Owner, Protocol, Requester, SessionJid};
+use super::{DirectoryMetrics, Settings};
+use crate::model::{Claimant, Clock, DeviceId, Owner, Protocol, Requester, SessionJid, Setting};
 use crate::store::{Claim, ClaimOutcome, ClaimRules, SharedStore, StoreError};
 
 /// Claims that may wait; when it is full, who asks waits.
-const WAITING: usize = 4_096;
+pub(super) const WAITING: usize = 4_096;
 /// Most claims of one batch.
 const BATCH: usize = 64;
 /// Batches in flight at once: one that is slow must not hold up all others.
-const IN_FLIGHT: usize = 2;
+const IN_FLIGHT: usize = 4;
 
 /// A claim by somebody of whom it is not yet known which device it is.
 #[derive(Debug)]
@@ -34,15 +35,22 @@ pub(super) struct Asked {
 type Answer = Result<ClaimOutcome, StoreError>;
 
 /// The way in. The task behind it ends with the queue.
-#[derive(Debug)]
-pub(super) struct ClaimQueue(mpsc::Sender<(Asked, oneshot::Sender<Answer>)>);
+pub(super) struct ClaimQueue {
+    queue: mpsc::Sender<(Asked, oneshot::Sender<Answer>)>,
+    metrics: DirectoryMetrics,
+}
 
 impl ClaimQueue {
     /// Starts the task, on the current runtime.
-    pub(super) fn start(store: SharedStore, clock: Arc<dyn Clock>, rules: ClaimRules) -> Self {
+    pub(super) fn start(
+        store: SharedStore,
+        clock: Arc<dyn Clock>,
+        settings: Setting<Settings>,
+        metrics: DirectoryMetrics,
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        tokio::spawn(run(store, clock, rules, waiting));
-        Self(queue)
+        tokio::spawn(run(store, clock, settings, metrics.clone(), waiting));
+        Self { queue, metrics }
     }
 
     /// Answers claims, each in its place. What was handed out stays handed out, even if nobody waits for the answer any more.
@@ -51,8 +59,13 @@ impl ClaimQueue {
         let mut waiting = Vec::with_capacity(asked.len());
         for claim in asked {
             let (answer, answered) = oneshot::channel();
-            let sent = self.0.send((claim, answer)).await;
-            waiting.push(sent.is_ok().then_some(answered));
+            // Counted when there is a place for it, so that nobody takes it before.
+            let place = self.queue.reserve().await;
+            waiting.push(place.is_ok().then_some(answered));
+            if let Ok(place) = place {
+                self.metrics.claim_waits();
+                place.send((claim, answer));
+            }
         }
         let mut answers = Vec::with_capacity(waiting.len());
         for answered in waiting {
@@ -68,7 +81,8 @@ impl ClaimQueue {
 async fn run(
     store: SharedStore,
     clock: Arc<dyn Clock>,
-    rules: ClaimRules,
+    settings: Setting<Settings>,
+    metrics: DirectoryMetrics,
     mut waiting: mpsc::Receiver<(Asked, oneshot::Sender<Answer>)>,
 ) {
     let free = Arc::new(Semaphore::new(IN_FLIGHT));
@@ -77,7 +91,9 @@ async fn run(
         if waiting.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
+        metrics.claims_taken(batch.len());
         let (store, clock) = (store.clone(), clock.clone());
+        let rules = settings.with(|settings| settings.claims);
         tokio::spawn(async move {
             let (asked, answers): (Vec<Asked>, Vec<_>) = batch.into_iter().unzip();
             let outcomes = claim_together(&store, clock.as_ref(), &rules, asked).await;

@@ -27,7 +27,7 @@ impl Directory {
         device: &Device,
     ) -> Result<ListChange, DirectoryError> {
         let session = Self::writer(owner, requester)?;
-        let limit = self.settings.max_devices;
+        let limit = self.settings.with(|settings| settings.max_devices);
         let outcome = self.store.add_device(owner, protocol, &session, device, limit, self.clock.now()).await?;
         let ListPublished::Accepted { list, changed } = outcome else {
             return Err(DirectoryError::TooManyDevices(limit));

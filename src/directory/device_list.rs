@@ -39,7 +39,7 @@ impl Directory {
         published: &DeviceList,
     ) -> Result<ListChange, DirectoryError> {
         let session = Self::writer(owner, requester)?;
-        let limit = self.settings.max_devices;
+        let limit = self.settings.with(|settings| settings.max_devices);
         let outcome =
             self.store.publish_device_list(owner, protocol, &session, published, limit, self.clock.now()).await?;
         let ListPublished::Accepted { list, changed } = outcome else {

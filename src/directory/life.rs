@@ -102,7 +102,7 @@ impl Directory {
     /// A device has shown itself.
     pub(super) fn alive(&self, owner: &Owner, protocol: Protocol, device: DeviceId) {
         let sign = SignOfLife { place: DevicePlace { owner: owner.clone(), protocol, device }, at: self.clock.now() };
-        if !self.life.note(sign, self.settings.life.seen_granularity) {
+        if !self.life.note(sign, self.settings.with(|settings| settings.life.seen_granularity)) {
             self.metrics.sign_lost();
         }
     }
@@ -110,7 +110,7 @@ impl Directory {
     /// Writes down the signs of life since the last call, and ends the quarantines that they end. What cannot be written is
     /// lost: a device that lives shows itself again.
     pub async fn flush_signs_of_life(&self) -> Result<(), StoreError> {
-        let batch = usize::try_from(self.settings.life.batch.max(1)).unwrap_or(usize::MAX);
+        let batch = usize::try_from(self.settings.with(|settings| settings.life.batch.max(1))).unwrap_or(usize::MAX);
         for signs in self.life.take().chunks(batch) {
             let back = self.store.note_signs_of_life(signs).await?;
             self.life.written(signs);
@@ -122,7 +122,8 @@ impl Directory {
     }
 
     async fn revive(&self, place: &DevicePlace) -> Result<(), StoreError> {
-        match self.store.revive_device(place, self.settings.max_devices, self.clock.now()).await? {
+        let limit = self.settings.with(|settings| settings.max_devices);
+        match self.store.revive_device(place, limit, self.clock.now()).await? {
             Revived::Listed => {
                 self.metrics.revived();
                 tracing::info!(owner = %place.owner, protocol = place.protocol.name(), device = %place.device,
@@ -139,9 +140,10 @@ impl Directory {
 
     /// Looks at every device that is due and, unless this is a dry run, does what is due, step by step, until `stop` says so.
     pub async fn run_life_cycle(&self, stop: impl Fn() -> bool + Send) -> Result<LifeRun, StoreError> {
-        let (life, now) = (self.settings.life, self.clock.now());
+        let (life, now) = (self.settings.with(|settings| settings.life), self.clock.now());
         let mut run = LifeRun::default();
         if life.mode == Mode::Off {
+            self.metrics.device_states(&self.store.device_states().await?);
             return Ok(run);
         }
         let acts = life.mode == Mode::On;
@@ -171,7 +173,8 @@ impl Directory {
         let mut stepped = 0_u64;
         let mut after: Option<DuePlace> = None;
         while !stop() {
-            let page = self.store.due_devices(due, after, self.settings.life.batch.max(1)).await?;
+            let page =
+                self.store.due_devices(due, after, self.settings.with(|settings| settings.life.batch.max(1))).await?;
             for place in &page.devices {
                 if !acts || self.step(place, due).await? {
                     stepped = stepped.saturating_add(1);

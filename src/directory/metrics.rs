@@ -1,7 +1,8 @@
 //! What the directory counts. No label holds a JID, an id or a key.
 
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
+use super::bundle_refusal::BundleRefusal;
 use super::life::{LifeRun, Mode};
 use super::life_metrics::LifeMetrics;
 use crate::model::Protocol;
@@ -12,7 +13,10 @@ use crate::store::{BundlePublished, ClaimKind, ClaimLimit, ClaimOutcome, DeviceS
 pub struct DirectoryMetrics {
     claims: IntCounterVec,
     empty_while_stocked: IntCounterVec,
+    /// Not registered: who shows queues shows it.
+    claims_waiting: IntGauge,
     bundles: IntCounterVec,
+    bundles_refused: IntCounterVec,
     prekeys_added: IntCounterVec,
     identity_changes: IntCounterVec,
     lists: IntCounterVec,
@@ -50,6 +54,12 @@ impl DirectoryMetrics {
                 "Claims told that there is no prekey although there was one: a fault, if it is not 0",
                 &["protocol"],
             )?,
+            claims_waiting: IntGauge::new("claims_waiting", "Claims that wait for their transaction")?,
+            bundles_refused: counter(
+                "bundles_refused_total",
+                "Bundles refused, by what is wrong with them",
+                &["protocol", "reason"],
+            )?,
             bundles: counter("bundles_total", "Bundles published, by result", &["protocol", "result"])?,
             prekeys_added: counter("prekeys_added_total", "New prekeys in published bundles", &["protocol"])?,
             identity_changes: counter(
@@ -67,6 +77,9 @@ impl DirectoryMetrics {
             results.for_each(|result| drop(metrics.claims.with_label_values(&[protocol, result])));
             for result in ["accepted", "refused"] {
                 metrics.bundles.with_label_values(&[protocol, result]);
+            }
+            for reason in BundleRefusal::ALL {
+                metrics.bundles_refused.with_label_values(&[protocol, reason.name()]);
             }
             for result in ["as-published", "merged"] {
                 metrics.lists.with_label_values(&[protocol, result]);
@@ -102,6 +115,19 @@ impl DirectoryMetrics {
         Protocol::ALL.into_iter().map(fresh).fold(0, u64::saturating_add)
     }
 
+    /// Claims that wait for their transaction.
+    pub fn claims_waiting(&self) -> usize {
+        usize::try_from(self.claims_waiting.get()).unwrap_or(0)
+    }
+
+    pub(super) fn claim_waits(&self) {
+        self.claims_waiting.inc();
+    }
+
+    pub(super) fn claims_taken(&self, claims: usize) {
+        self.claims_waiting.sub(i64::try_from(claims).unwrap_or(i64::MAX));
+    }
+
     pub(super) fn bundle_published(&self, protocol: Protocol, outcome: &BundlePublished) {
         self.bundles.with_label_values(&[protocol.name(), "accepted"]).inc();
         self.prekeys_added.with_label_values(&[protocol.name()]).inc_by(u64::from(outcome.added));
@@ -110,8 +136,9 @@ impl DirectoryMetrics {
         }
     }
 
-    pub(super) fn bundle_refused(&self, protocol: Protocol) {
+    pub(super) fn bundle_refused(&self, protocol: Protocol, reason: BundleRefusal) {
         self.bundles.with_label_values(&[protocol.name(), "refused"]).inc();
+        self.bundles_refused.with_label_values(&[protocol.name(), reason.name()]).inc();
     }
 
     pub(super) fn history_read(&self, on_chain: bool) {

@@ -6,6 +6,7 @@
 
 mod batch_claim;
 mod bundle;
+mod bundle_refusal;
 mod claim;
 mod claim_queue;
 mod device;
@@ -28,7 +29,9 @@ use jid::DomainPart;
 
 pub use batch_claim::{OwnerClaimed, WantedDevices};
 pub use bundle::BundleItem;
+pub use bundle_refusal::BundleRefusal;
 pub use claim::{ClaimError, Wanted};
+
 pub use device::Published;
 pub use device_list::ListChange;
 pub use history::HistoryPage;
@@ -37,8 +40,11 @@ pub use metrics::DirectoryMetrics;
 pub use node::Contents;
 pub use notice::{Due, Told};
 
-use crate::model::{Clock, Owner, Requester, SessionJid};
+use crate::model::{Clock, Owner, Requester, SessionJid, Setting};
 use crate::store::{ClaimLimit, ClaimRules, SharedStore, StoreError};
+
+/// Claims that may wait to be answered together; when there are more, who asks waits.
+pub const CLAIMS_WAITING: usize = claim_queue::WAITING;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -94,7 +100,7 @@ pub enum DirectoryError {
 pub struct Directory {
     store: SharedStore,
     clock: Arc<dyn Clock>,
-    settings: Settings,
+    settings: Setting<Settings>,
     metrics: DirectoryMetrics,
     known_sessions: session::KnownSessions,
     claims: claim_queue::ClaimQueue,
@@ -103,8 +109,14 @@ pub struct Directory {
 
 impl Directory {
     /// A directory on a store. To be called within a runtime, where its claims are answered.
-    pub fn new(store: SharedStore, clock: Arc<dyn Clock>, settings: Settings, metrics: DirectoryMetrics) -> Self {
-        let claims = claim_queue::ClaimQueue::start(store.clone(), clock.clone(), settings.claims);
+    pub fn new(
+        store: SharedStore,
+        clock: Arc<dyn Clock>,
+        settings: impl Into<Setting<Settings>>,
+        metrics: DirectoryMetrics,
+    ) -> Self {
+        let settings = settings.into();
+        let claims = claim_queue::ClaimQueue::start(store.clone(), clock.clone(), settings.clone(), metrics.clone());
         Self {
             store,
             clock,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use jid::Jid;
 
 use super::{Directory, DirectoryError};
-use crate::model::{DeviceId, DeviceList};
-use crate::store::{NodeKind, Notice, NoticeKind};
+use crate::model::{DeviceId, DeviceList, Owner, Protocol};
+use crate::store::{DeviceState, NodeKind, Notice, NoticeKind};
 
 /// How long a taken notice is the taker's.
 const LEASE: Duration = Duration::from_secs(60);
@@ -60,6 +60,18 @@ impl Directory {
         Ok(self.store.settle_notices(sent).await?)
     }
 
+    /// Where a device stands now; `None`: it is not known.
+    async fn state_of(
+        &self,
+        owner: &Owner,
+        protocol: Protocol,
+        device: DeviceId,
+    ) -> Result<Option<DeviceState>, DirectoryError> {
+        let records = self.store.device_records(owner).await?.unwrap_or_default();
+        let record = records.into_iter().find(|record| record.protocol == protocol && record.device == device);
+        Ok(record.map(|record| record.state))
+    }
+
     async fn prepare(&self, notice: Notice) -> Result<Due, DirectoryError> {
         let (owner, protocol) = (&notice.owner, notice.protocol);
         let told = match (notice.kind, notice.device) {
@@ -72,8 +84,20 @@ impl Directory {
             (NoticeKind::LowStock, Some(device)) => {
                 Told::LowStock(device, self.store.stock(owner, protocol, device).await?.unissued)
             }
-            (NoticeKind::Quarantined, Some(device)) => Told::Quarantined(device),
-            (NoticeKind::Removed, Some(device)) => Told::Removed(device),
+            (NoticeKind::Quarantined, Some(device)) => {
+                // It may have come back since.
+                if !matches!(self.state_of(owner, protocol, device).await?, Some(DeviceState::Quarantined(..))) {
+                    return Ok(Due { told: None, to: Vec::new(), notice });
+                }
+                Told::Quarantined(device)
+            }
+            (NoticeKind::Removed, Some(device)) => {
+                let state = self.state_of(owner, protocol, device).await?;
+                if matches!(state, Some(DeviceState::Listed | DeviceState::Quarantined(..))) {
+                    return Ok(Due { told: None, to: Vec::new(), notice });
+                }
+                Told::Removed(device)
+            }
             (NoticeKind::Restored, Some(device)) => Told::Restored(device),
             (_, None) => return Ok(Due { told: None, to: Vec::new(), notice }),
         };

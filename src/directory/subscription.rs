@@ -14,7 +14,7 @@ impl Directory {
     /// Subscribes a JID, which the caller has checked to be the requester's own, to an owner's device list. The list need
     /// not exist yet: whoever waits for a contact's first device subscribes before it is there.
     pub async fn subscribe(&self, owner: &Owner, protocol: Protocol, jid: &Jid) -> Result<(), DirectoryError> {
-        let limit = self.settings.max_subscriptions;
+        let limit = self.settings.with(|settings| settings.max_subscriptions);
         if !self.store.account_exists(owner).await? {
             if jid.to_bare() != *owner.jid() {
                 return Err(DirectoryError::NotFound("no such account here"));

@@ -5,13 +5,14 @@ use jid::Jid;
 use super::node;
 use super::request::Request;
 use super::service::{Answer, Event};
-use crate::directory::{BundleItem, Directory, DirectoryError};
+use crate::directory::{BundleItem, BundleRefusal, Directory, DirectoryError};
 use crate::model::{DeviceId, Owner, Protocol, PublishedBundle, Requester};
+use crate::stanza::bundle::{self, BundleError};
+use crate::stanza::device_list;
 use crate::stanza::error::{Condition, PubsubCondition, StanzaError};
 use crate::stanza::pubsub::configuration::{self, Submitted};
 use crate::stanza::pubsub::{self, Item, Node};
 use crate::stanza::tree::Element;
-use crate::stanza::{bundle, device_list};
 
 /// The id of the one item of a device list (XEP-0384 §5.3.1).
 pub(super) const CURRENT: &str = "current";
@@ -134,12 +135,12 @@ async fn publish(
         }
     };
     let bundle = bundle::parse(payload, protocol).map_err(|error| {
-        directory.refused_bundle(protocol);
+        directory.refused_bundle(protocol, refusal(&error));
         invalid_payload(&error)
     })?;
     let payload = payload.standalone();
     if payload.len() > MAX_BUNDLE {
-        directory.refused_bundle(protocol);
+        directory.refused_bundle(protocol, BundleRefusal::TooLong);
         let error = StanzaError::new(Condition::NotAcceptable, format!("a bundle has at most {MAX_BUNDLE} bytes"));
         return Err(error.with_pubsub(PubsubCondition::PayloadTooBig));
     }
@@ -209,6 +210,15 @@ fn subscription(node: Node, jid: &str, requester: &Requester) -> Result<(Protoco
 
 pub(super) fn events(told: Vec<Jid>, payload: &str) -> Vec<Event> {
     told.into_iter().map(|to| Event { to, payload: payload.to_owned() }).collect()
+}
+
+fn refusal(error: &BundleError) -> BundleRefusal {
+    match error {
+        BundleError::Payload(_) | BundleError::Missing(_) => BundleRefusal::Element,
+        BundleError::Base64(_) => BundleRefusal::Base64,
+        BundleError::PrekeyId(_) | BundleError::SignedPrekeyId => BundleRefusal::PrekeyId,
+        BundleError::Shape(shape) => shape.into(),
+    }
 }
 
 fn invalid_payload(error: &dyn std::error::Error) -> StanzaError {

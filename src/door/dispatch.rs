@@ -6,12 +6,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::alias::{AliasDoor, MessageDoor};
+use super::commands::Commands;
+use super::metrics::{Door, DoorMetrics};
 use super::plugin::{CopyDoor, PluginDoor, Said};
 use crate::link::{LONGEST_STANZA, Outbox, RawStanza, SendError};
 use crate::stanza::error::{Condition, StanzaError};
@@ -24,6 +27,8 @@ const LANES: usize = 64;
 const LANE_LENGTH: usize = 64;
 /// Bytes of requests waiting in one lane.
 const LANE_BYTES: u32 = 1024 * 1024;
+/// Requests waiting in all lanes.
+pub const REQUESTS_WAITING: usize = LANES * LANE_LENGTH;
 
 /// All doors.
 pub struct Doors {
@@ -35,6 +40,10 @@ pub struct Doors {
     pub plugin: PluginDoor,
     /// For what servers have seen written.
     pub copies: CopyDoor,
+    /// For what administrators ask.
+    pub commands: Box<dyn Commands>,
+    /// What is counted.
+    pub metrics: DoorMetrics,
 }
 
 /// Runs until the link gives no more; returns when everything taken in has been answered.
@@ -43,7 +52,7 @@ pub async fn run(mut inbound: mpsc::Receiver<RawStanza>, outbox: Outbox, doors: 
     let mut running = JoinSet::new();
     let lanes: Vec<Lane> = (0..LANES)
         .map(|_| {
-            let (lane, waiting) = Lane::new();
+            let (lane, waiting) = Lane::new(doors.metrics.clone());
             running.spawn(answer(waiting, outbox.clone(), doors.clone()));
             lane
         })
@@ -52,7 +61,7 @@ pub async fn run(mut inbound: mpsc::Receiver<RawStanza>, outbox: Outbox, doors: 
     let hashes = RandomState::new();
     while let Some(stanza) = inbound.recv().await {
         let replies = take(&stanza.bytes, &lanes, &hashes, &doors).await;
-        send(&outbox, replies).await;
+        send(&outbox, &doors.metrics, replies).await;
     }
     drop(lanes);
     drop(doors);
@@ -65,6 +74,7 @@ async fn take(bytes: &Bytes, lanes: &[Lane], hashes: &RandomState, doors: &Doors
         Ok(incoming) => incoming,
         Err(error) => {
             tracing::debug!(%error, "dropped a stanza that nobody can be told about");
+            doors.metrics.dropped();
             return None;
         }
     };
@@ -114,48 +124,67 @@ fn refuse_subscription(presence: &Incoming<'_>) -> Option<String> {
 
 /// Requests that wait for each other, bounded in number and bytes.
 struct Lane {
-    waiting: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
+    waiting: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    metrics: DoorMetrics,
+}
+
+/// A request in a lane, with its share of the room.
+struct Waiting {
+    bytes: Bytes,
+    since: Instant,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Lane {
-    fn new() -> (Self, mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>) {
+    fn new(metrics: DoorMetrics) -> (Self, mpsc::Receiver<Waiting>) {
         let (sender, receiver) = mpsc::channel(LANE_LENGTH);
         let room = usize::try_from(LANE_BYTES).unwrap_or(usize::MAX);
-        (Self { waiting: sender, room: Arc::new(Semaphore::new(room)) }, receiver)
+        (Self { waiting: sender, room: Arc::new(Semaphore::new(room)), metrics }, receiver)
     }
 
     /// Puts a request into the lane; `false` if it has no room.
     fn put(&self, request: Bytes) -> bool {
         let bytes = u32::try_from(request.len()).unwrap_or(u32::MAX).min(LANE_BYTES);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else { return false };
-        self.waiting.try_send((request, room)).is_ok()
+        let Ok(place) = self.waiting.try_reserve() else { return false };
+        self.metrics.waits();
+        place.send(Waiting { bytes: request, since: Instant::now(), _room: room });
+        true
     }
 }
 
 /// Answers the requests of a lane one after the other.
-async fn answer(mut waiting: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>, outbox: Outbox, doors: Arc<Doors>) {
-    while let Some((bytes, _room)) = waiting.recv().await {
+async fn answer(mut waiting: mpsc::Receiver<Waiting>, outbox: Outbox, doors: Arc<Doors>) {
+    while let Some(Waiting { bytes, since, _room }) = waiting.recv().await {
+        doors.metrics.taken();
         let Ok(incoming) = Incoming::parse(&bytes) else { continue };
-        let mut replies = match doors.plugin.recognise(&incoming) {
-            Some(_) => doors.plugin.answer(&incoming).await,
+        let (door, mut replies) = match doors.plugin.recognise(&incoming) {
+            Some(_) => (Door::Plugin, doors.plugin.answer(&incoming).await),
+            None if doors.commands.recognises(&incoming) => {
+                let answer = doors.commands.answer(&incoming).await;
+                let reply = answer.map_or_else(|error| incoming.error(&error), |payload| incoming.result(&payload));
+                (Door::Commands, vec![reply])
+            }
             None => {
                 let mut replies = doors.requests.answer(&incoming).await;
                 let owner = doors.requests.owner(&incoming);
                 replies.extend(owner.and_then(|owner| doors.plugin.news(&incoming, &owner)));
-                replies
+                (Door::Alias, replies)
             }
         };
         if replies.iter().any(|reply| reply.len() > LONGEST_STANZA) {
             let text = "the answer would be too long for one stanza; ask for less at once";
             replies = vec![incoming.error(&StanzaError::new(Condition::NotAcceptable, text))];
         }
-        send(&outbox, replies).await;
+        send(&outbox, &doors.metrics, replies).await;
+        doors.metrics.answered(door, since.elapsed());
     }
 }
 
-async fn send(outbox: &Outbox, stanzas: impl IntoIterator<Item = String>) {
+async fn send(outbox: &Outbox, metrics: &DoorMetrics, stanzas: impl IntoIterator<Item = String>) {
     for stanza in stanzas {
+        metrics.sent(&stanza);
         match outbox.send(Bytes::from(stanza)).await {
             Ok(()) => {}
             Err(SendError::Closed) => {
@@ -175,7 +204,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_lane_is_bounded_in_bytes_and_takes_more_when_there_is_room_again() {
-        let (lane, mut waiting) = Lane::new();
+        let metrics = DoorMetrics::register(&prometheus::Registry::new()).unwrap();
+        let (lane, mut waiting) = Lane::new(metrics);
         let large = || Bytes::from(vec![b'x'; 600 * 1024]);
         assert!(lane.put(large()));
         assert!(!lane.put(large()));

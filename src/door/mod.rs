@@ -5,10 +5,12 @@
 
 pub mod alias;
 mod archive;
+pub mod commands;
 mod directory;
 pub mod dispatch;
 mod extension;
 mod history;
+pub mod metrics;
 mod node;
 pub mod notice;
 pub mod outcome;

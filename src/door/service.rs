@@ -170,7 +170,7 @@ impl Service {
 }
 
 /// What a requester is told of a database error: nothing but that it may try again.
-pub(super) fn store_error(error: &StoreError) -> StanzaError {
+pub(crate) fn store_error(error: &StoreError) -> StanzaError {
     match error {
         StoreError::Unavailable(_) => {
             tracing::warn!(%error, "the database is away");

@@ -18,6 +18,14 @@ pub(super) struct Stream {
 
 /// Makes one attempt, bounded in time.
 pub(super) async fn connect(config: &LinkConfig) -> Result<Stream, DownReason> {
+    let socket = dial(config).await?;
+    timeout(config.connect_timeout, negotiate(config, socket))
+        .await
+        .unwrap_or(Err(DownReason::HandshakeTimeout(config.connect_timeout)))
+}
+
+/// Makes the TCP connection.
+pub(super) async fn dial(config: &LinkConfig) -> Result<TcpStream, DownReason> {
     let socket = match timeout(config.connect_timeout, TcpStream::connect(&config.server)).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => return Err(DownReason::Unreachable(format!("{}: {error}", config.server))),
@@ -28,9 +36,7 @@ pub(super) async fn connect(config: &LinkConfig) -> Result<Stream, DownReason> {
     };
     // Writes are collected here already; the kernel need not wait for more.
     socket.set_nodelay(true).map_err(|error| DownReason::of_io(&error))?;
-    timeout(config.connect_timeout, negotiate(config, socket))
-        .await
-        .unwrap_or(Err(DownReason::HandshakeTimeout(config.connect_timeout)))
+    Ok(socket)
 }
 
 async fn negotiate(config: &LinkConfig, mut socket: TcpStream) -> Result<Stream, DownReason> {
@@ -61,6 +67,6 @@ async fn negotiate(config: &LinkConfig, mut socket: TcpStream) -> Result<Stream,
     }
 }
 
-async fn write(socket: &mut TcpStream, text: &str) -> Result<(), DownReason> {
+pub(super) async fn write(socket: &mut TcpStream, text: &str) -> Result<(), DownReason> {
     socket.write_all(text.as_bytes()).await.map_err(|error| DownReason::of_io(&error))
 }

@@ -47,6 +47,18 @@ impl Outbox {
         self.queue.send(Outgoing { stanza, _room: Some(room) }).await.map_err(|_| SendError::Closed)
     }
 
+    /// How many stanzas wait to be written, now and at any later time; 0 once the link has ended. Whoever asks does not keep
+    /// the link alive.
+    pub fn length(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let queue = self.queue.downgrade();
+        move || queue.upgrade().map_or(0, |queue| queue.max_capacity().saturating_sub(queue.capacity()))
+    }
+
+    /// How many stanzas may wait.
+    pub fn limit(&self) -> usize {
+        self.queue.max_capacity()
+    }
+
     /// An outbox that is not connected to a link, and the other end of it. For tests of what sends.
     pub fn detached(capacity: usize) -> (Self, mpsc::Receiver<Bytes>) {
         let (outbox, mut queue) = outbox(capacity, u32::MAX >> 3);

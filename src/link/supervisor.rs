@@ -100,7 +100,7 @@ impl Supervisor {
         reason
     }
 
-    /// What the link ends with, if this reason ends it. Says so in the log.
+    /// What the link ends with, if this reason ends it.
     fn end(&self, reason: &DownReason) -> Option<Result<(), LinkError>> {
         let error = match reason {
             DownReason::ShutDown => {
@@ -117,7 +117,8 @@ impl Supervisor {
             DownReason::Abandoned => LinkError::Abandoned,
             _ => return None,
         };
-        tracing::error!("the link has ended: {error}");
+        // Whoever waits for the end says so, once.
+        tracing::debug!("the link has ended: {error}");
         Some(Err(error))
     }
 

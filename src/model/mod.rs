@@ -13,6 +13,7 @@ mod key_exchange;
 mod message;
 mod preferences;
 mod relation;
+mod setting;
 mod timestamp;
 mod view;
 
@@ -25,5 +26,6 @@ pub use key_exchange::KeyExchange;
 pub use message::{ArchiveId, ArchiveIdError, ArchivedMessage, Class, Copy, Direction, Origin, Retraction, StoredCopy};
 pub use preferences::{ArchiveDefault, ArchivePreferences, MAX_PREFERENCE_JIDS, PreferencesError};
 pub use relation::Relation;
+pub use setting::Setting;
 pub use timestamp::{Clock, SystemClock, Timestamp};
 pub use view::{ProtocolDevice, Unreadable};

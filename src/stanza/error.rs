@@ -30,6 +30,25 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// All, in a fixed order.
+    pub const ALL: [Self; 10] = [
+        Self::BadRequest,
+        Self::Conflict,
+        Self::FeatureNotImplemented,
+        Self::Forbidden,
+        Self::InternalServerError,
+        Self::ItemNotFound,
+        Self::NotAcceptable,
+        Self::PolicyViolation,
+        Self::ResourceConstraint,
+        Self::ServiceUnavailable,
+    ];
+
+    /// The name of its element.
+    pub fn name(self) -> &'static str {
+        self.parts().0
+    }
+
     fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::BadRequest => ("bad-request", "modify", "400"),
@@ -166,5 +185,34 @@ impl StanzaError {
         }
         out.push_str("</error>");
         out
+    }
+}
+
+/// The condition of a stanza that stands as [`super::incoming::Incoming::error`] writes it; `None` for any other stanza.
+pub fn condition_of(stanza: &str) -> Option<Condition> {
+    let (head, content) = stanza.split_once('>')?;
+    // In the value of another attribute the quotes would be escaped.
+    if !head.contains(" type='error'") {
+        return None;
+    }
+    let (_, condition) = content.strip_prefix("<error ")?.split_once("><")?;
+    let name = condition.split(' ').next()?;
+    Condition::ALL.into_iter().find(|condition| condition.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stanza::incoming::Incoming;
+
+    #[test]
+    fn the_condition_of_every_error_that_is_written_is_found_again() {
+        let request = b"<iq xmlns='jabber:component:accept' type='get' id=\"type='error'\" from='a@b/c' to='d'><x xmlns='y'/></iq>";
+        let request = Incoming::parse(request).unwrap();
+        for condition in Condition::ALL {
+            let error = StanzaError::new(condition, "<why>").with_pubsub(PubsubCondition::InvalidPayload);
+            assert_eq!(condition_of(&request.error(&error)), Some(condition));
+        }
+        assert_eq!(condition_of(&request.result("<error type='cancel'><conflict xmlns='x'/></error>")), None);
     }
 }

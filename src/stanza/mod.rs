@@ -3,6 +3,7 @@
 //! Reading goes through [`tree`], which keeps the bytes; what must stay opaque is never rebuilt from a parsed form. Nothing
 //! here knows who may do what: that is for the doors and the rules behind them.
 
+pub mod ad_hoc;
 pub mod bundle;
 pub mod copies;
 pub mod cut;

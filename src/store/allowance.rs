@@ -98,6 +98,11 @@ pub(super) fn plenty(rules: &ClaimRules) -> u32 {
     rules.low_stock.saturating_add(2).max(rules.reserve.saturating_add(1))
 }
 
+/// How many prekeys of one device an account gets before each is counted with care: half of what it may have.
+pub(super) fn plainly_per_device(rules: &ClaimRules) -> i64 {
+    if rules.per_device == u32::MAX { i64::MAX } else { i64::from(rules.per_device / 2) }
+}
+
 /// The day in which a moment lies.
 pub(super) fn day(micros: i64) -> i32 {
     i32::try_from(micros.div_euclid(DAY)).unwrap_or(if micros < 0 { i32::MIN } else { i32::MAX })

@@ -19,6 +19,14 @@ pub enum StoreError {
         /// What the operator should do.
         advice: &'static str,
     },
+    /// One migration of the database is not as it should be.
+    #[error("migration {version} {fault}")]
+    Migrated {
+        /// Its number.
+        version: i64,
+        /// What is wrong, and what the operator should do.
+        fault: &'static str,
+    },
     /// A migration failed.
     #[error("migration failed: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),

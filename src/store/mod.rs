@@ -8,6 +8,7 @@ mod allowance;
 mod append_plan;
 mod archive;
 mod archive_id_secret;
+mod census;
 mod claims;
 mod columns;
 mod cursor;
@@ -34,6 +35,7 @@ mod transaction;
 use std::sync::Arc;
 
 pub use archive::{Appended, ArchiveStore, ArchiveTotals, Edge, Filter, Page, PageQuery, Purged};
+pub use census::{BACKLOG_COUNTED, Backlog, CensusPage, CensusPlace, CensusStore, Waiting};
 pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimStore};
 pub use cursor::{Cursor, CursorStore};
 pub use dead_letter::{DeadLetter, DeadLetterStore};
@@ -47,7 +49,7 @@ pub use lifecycle::{
     DevicePlace, DeviceRecord, DeviceState, DeviceStates, Due, DuePage, DuePlace, LifecycleStore, OwnerRecord,
     QuarantineCause, Revived, SignOfLife, Step,
 };
-pub use metrics::StoreMetrics;
+pub use metrics::{Connections, StoreMetrics};
 pub use notice::{Notice, NoticeKind, NoticeStore};
 pub use preferences::PreferencesStore;
 
@@ -56,6 +58,7 @@ pub trait Store:
     DirectoryStore
     + ClaimStore
     + ArchiveStore
+    + CensusStore
     + DeviceStore
     + EpochStore
     + HistoryStore
@@ -68,6 +71,12 @@ pub trait Store:
 {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;
+
+    /// The number of the newest migration, of the database and of this program: they are the same.
+    fn schema_version(&self) -> i64;
+
+    /// The connections to the database at this moment.
+    fn connections(&self) -> Connections;
 }
 
 /// The handle that services share.

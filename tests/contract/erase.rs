@@ -1,10 +1,12 @@
 //! Erasing an account, and exporting it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use multiend::admin::erase::erase;
 use multiend::admin::export::{ExportError, export};
+use multiend::admin::long_work::quietly;
 use multiend::model::{
     ArchiveDefault, ArchivePreferences, Copy, Direction, Owner, Protocol, ProtocolDevice, SessionJid, SystemClock,
 };
@@ -110,7 +112,7 @@ pub async fn everything_of_an_erased_account_goes_and_nothing_of_others(database
     let issued = store.stock(&alice(), OMEMO2, device(1)).await.unwrap();
     assert_eq!(issued.issued, 1);
 
-    let erased = erase(store.as_ref(), &carol()).await.unwrap();
+    let erased = erase(store.as_ref(), &carol(), quietly).await.unwrap();
     assert!(erased.owned >= 35 && erased.named >= 2, "{erased:?}");
     assert!(!holds(&database, OWN_CANARY).await, "what only carol had is gone");
     assert!(holds(&database, SHARED_CANARY).await, "what alice has too is alice's");
@@ -121,14 +123,37 @@ pub async fn everything_of_an_erased_account_goes_and_nothing_of_others(database
     assert_eq!(subscribers, [jid("carol@example.net.evil/x")], "a name that begins alike is another");
     assert_eq!(store.stock(&alice(), OMEMO2, device(1)).await.unwrap(), issued, "an issued prekey stays issued");
     // Again, after an interruption say, is no error.
-    assert_eq!(erase(store.as_ref(), &carol()).await.unwrap().owned, 0);
+    assert_eq!(erase(store.as_ref(), &carol(), quietly).await.unwrap().owned, 0);
 
     store.unsubscribe(&alice(), OMEMO2, NodeKind::DeviceList, &jid("carol@example.net.evil/x")).await.unwrap();
-    erase(store.as_ref(), &alice()).await.unwrap();
+    erase(store.as_ref(), &alice(), quietly).await.unwrap();
     for gone in [SHARED_CANARY, CAROL, "alice@example.org"] {
         assert!(!holds(&database, gone).await, "{gone} is still there");
     }
     assert_eq!(store.archive_totals().await.unwrap(), Default::default());
+}
+
+/// Stopped after each step, and begun again each time: it comes to its end, and nothing is left.
+pub async fn erasing_goes_on_where_it_was_stopped(database: Database) {
+    let store = database.open().await;
+    fill(&store).await;
+    let (mut stops, owner) = (0, carol());
+    loop {
+        let mut steps = 0;
+        let erased = erase(store.as_ref(), &owner, |_| {
+            steps += 1;
+            // Each time one step more, so that it is stopped at every place.
+            if steps > stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if erased.await.unwrap().complete {
+            break;
+        }
+        stops += 1;
+        assert!(stops < 1_000);
+    }
+    assert!(stops > 0);
+    assert!(!store.account_exists(&carol()).await.unwrap());
+    assert!(!holds(&database, OWN_CANARY).await && holds(&database, SHARED_CANARY).await);
 }
 
 /// Two who wrote with each other are erased at the same time: the bodies that they shared go with the second.
@@ -136,7 +161,7 @@ pub async fn shared_bodies_go_with_the_last_copy_whoever_comes_last(database: Da
     let (one, two) = (database.open().await, database.open().await);
     fill(&one).await;
     let (carol, alice) = (carol(), alice());
-    let (first, second) = tokio::join!(erase(one.as_ref(), &carol), erase(two.as_ref(), &alice));
+    let (first, second) = tokio::join!(erase(one.as_ref(), &carol, quietly), erase(two.as_ref(), &alice, quietly));
     first.unwrap();
     second.unwrap();
     assert_eq!(one.archive_totals().await.unwrap(), Default::default());

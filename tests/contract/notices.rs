@@ -1,12 +1,15 @@
 //! What is to be told outside of an answer.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use multiend::store::{Notice, NoticeKind};
+use multiend::directory::{Directory, DirectoryMetrics, LifeSettings, Settings};
+use multiend::model::SystemClock;
+use multiend::store::{DevicePlace, Notice, NoticeKind, Revived, Step};
 
 use super::database::Database;
-use super::words::{OMEMO2, alice, at, device, owner};
+use super::words::{OMEMO2, RULES, alice, at, device, list, owner, session};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -83,4 +86,37 @@ pub async fn two_instances_never_take_the_same_notice(database: Database) {
     assert!(stores[0].take_notices(9, LEASE, at(500)).await.unwrap().is_empty());
     assert_eq!(devices.len(), NOTICES as usize, "each once");
     assert_eq!(devices.iter().collect::<BTreeSet<_>>().len(), NOTICES as usize);
+}
+
+pub async fn a_notice_of_a_state_that_has_passed_is_moot(database: Database) {
+    let store = database.open().await;
+    store.publish_device_list(&alice(), OMEMO2, &session("phone"), &list(&[1, 2, 3]), 9, at(0)).await.unwrap();
+    let place = |id| DevicePlace { owner: alice(), protocol: OMEMO2, device: device(id) };
+    for id in [1, 2, 3] {
+        assert!(store.quarantine_device(&place(id), Step::Now, at(1)).await.unwrap());
+    }
+    assert!(store.retire_device(&place(3), Step::Now, at(2)).await.unwrap());
+    // Device 1 is back before anybody was told; device 3 comes back after it was removed.
+    assert_eq!(store.revive_device(&place(1), 9, at(3)).await.unwrap(), Revived::Listed);
+    store.publish_device_list(&alice(), OMEMO2, &session("laptop"), &list(&[1, 3]), 9, at(4)).await.unwrap();
+
+    let metrics = DirectoryMetrics::register(&prometheus::Registry::new()).unwrap();
+    let settings = Settings {
+        max_devices: 9,
+        claims: RULES,
+        domains: Default::default(),
+        max_subscriptions: 9,
+        life: LifeSettings::default(),
+    };
+    let directory = Directory::new(store, Arc::new(SystemClock), settings, metrics);
+    let due = directory.take_notices(100).await.unwrap();
+    let told: Vec<_> = due
+        .into_iter()
+        .filter(|due| matches!(due.notice.kind, NoticeKind::Quarantined | NoticeKind::Removed))
+        .map(|due| (due.notice.kind, due.notice.device.unwrap(), due.told.is_some(), due.to.is_empty()))
+        .collect();
+    let quarantined = |id| told.iter().find(|told| told.0 == NoticeKind::Quarantined && told.1 == device(id));
+    assert_eq!(quarantined(1), Some(&(NoticeKind::Quarantined, device(1), false, true)), "{told:?}");
+    assert_eq!(quarantined(2), Some(&(NoticeKind::Quarantined, device(2), true, false)), "{told:?}");
+    assert!(told.contains(&(NoticeKind::Removed, device(3), false, true)), "{told:?}");
 }

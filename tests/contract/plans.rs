@@ -133,6 +133,10 @@ async fn requests(store: &SharedStore, round: usize) {
     store.void_older(5, at(0)).await.unwrap();
     store.forget_claims(at(-1_000_000), 10).await.unwrap();
     lives(store).await;
+    let devices = store.stock_page(None, 20).await.unwrap();
+    store.stock_page(devices.next, 20).await.unwrap();
+    store.unread_page(None, 20).await.unwrap();
+    store.waiting(at(0)).await.unwrap();
     // The first few of the copies that expire at all.
     store.purge(Timestamp::from_micros(1_900_000_000_000_000 + 200), 10).await.unwrap();
 }

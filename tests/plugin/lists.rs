@@ -135,6 +135,33 @@ async fn keep_several_bundles(client: &mut Client) {
 }
 
 #[tokio::test]
+async fn a_device_that_is_added_by_itself_is_announced_before_it_is_told_so() {
+    let setup = Setup::start(&["alice", "bob"]);
+    let mut phone = setup.client("alice", "phone").await;
+    // The account says what it can do, as soon as the plugin has asked the component.
+    poll_async("the features", DEADLINE, async || {
+        let disco = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+        let account = String::from(&phone.request("get", Some(ALICE), disco).await);
+        let has = |feature: &str| account.contains(&format!("'{feature}'"));
+        ["urn:multiend:0", "urn:multiend:0#devices", "urn:xmpp:mam:2"].into_iter().all(has).then_some(())
+    })
+    .await;
+    let add = |id: u32| format!("<add-device xmlns='urn:multiend:0' protocol='urn:xmpp:omemo:2' device='{id}'/>");
+    assert_eq!(phone.request("set", None, &add(1)).await.attr("type"), Some("result"));
+    // The node is in the server's own PEP by now, and who subscribes to it is told of the next device.
+    let subscribe = format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{DEVICES}' jid='{ALICE}'/></pubsub>");
+    assert_eq!(phone.request("set", None, &subscribe).await.attr("type"), Some("result"));
+    let mut laptop = setup.client("alice", "laptop").await;
+    assert_eq!(laptop.request("set", None, &add(2)).await.attr("type"), Some("result"));
+    let told = poll_async("the longer list", DEADLINE, async || {
+        notified(&mut phone, ALICE, DEVICES).await.filter(|ids| ids.len() == 2)
+    });
+    let mut told = told.await;
+    told.sort_unstable();
+    assert_eq!(told, [1, 2]);
+}
+
+#[tokio::test]
 async fn what_pep_had_before_is_taken_over_once() {
     // A stock server: the plugin is there but not enabled.
     let mut server = Deployment::new(&["alice", "bob"]).start();

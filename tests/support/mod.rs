@@ -16,6 +16,7 @@ pub mod plugin;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod prosody;
 pub mod typed;
 pub mod xmpp;

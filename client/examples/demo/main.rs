@@ -1,7 +1,7 @@
-//! The demonstration: two people with two devices each, a real Prosody, a real multiend, one story.
+//! The demonstration: two people with two devices each, a real XMPP server, a real multiend, one story.
 //!
-//! `make demo`, or by hand after `cargo build --bins --examples`: `cargo run -p multiend-client --example demo -- [--database
-//! postgres] [--keep]`. Everything runs on loopback in temporary directories. The last line is JSON, computed from what the
+//! `make demo`, or by hand after `cargo build --bins --examples`: `cargo run -p multiend-client --example demo -- [OPTIONS]`
+//! (`options.rs`). Everything runs on loopback in temporary directories. The last line is JSON, computed from what the
 //! devices read and what the database holds; the exit status is 0 only if all of it is as it should be.
 #![allow(
     clippy::unwrap_used,
@@ -15,9 +15,13 @@
 
 #[path = "../../../tests/devices/mod.rs"]
 mod devices;
+mod options;
 mod outcome;
+mod participant;
 mod plaintext;
 mod servers;
+#[path = "../../../tests/slixmpp/mod.rs"]
+mod slixmpp;
 mod story;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
@@ -25,20 +29,15 @@ mod support;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use servers::{Database, Servers};
-
-/// What was asked for on the command line.
-struct Options {
-    database: Database,
-    keep: bool,
-}
+use options::{Options, USAGE};
+use servers::Servers;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = match options(std::env::args().skip(1)) {
+    let options = match Options::read(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(problem) => {
-            eprintln!("{problem}\nusage: demo [--database sqlite|postgres] [--keep]");
+            eprintln!("{problem}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
@@ -46,8 +45,8 @@ async fn main() -> ExitCode {
     if options.keep {
         support::process::outlive_this_program();
     }
-    let mut servers = Servers::start(options.database).await;
-    let outcome = story::tell(&mut servers).await;
+    let mut servers = Servers::start(options).await;
+    let outcome = story::tell(&mut servers, options.clients).await;
     if options.keep {
         servers.leave_running();
     }
@@ -62,22 +61,4 @@ async fn main() -> ExitCode {
     );
     println!("{}", outcome.to_json());
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { database: Database::Sqlite, keep: false };
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--keep" => options.keep = true,
-            "--database" => {
-                options.database = match arguments.next().as_deref() {
-                    Some("sqlite") => Database::Sqlite,
-                    Some("postgres") => Database::Postgres,
-                    _ => return Err("--database is sqlite or postgres".to_owned()),
-                }
-            }
-            _ => return Err(format!("unknown argument {argument}")),
-        }
-    }
-    Ok(options)
 }

@@ -62,7 +62,7 @@ local ns_disco = "http://jabber.org/protocol/disco#info";
 local function ask_for_features()
 	components.request("get", "<query xmlns='" .. ns_disco .. "'/>", function (reply)
 		local query = reply and reply.attr.type == "result" and reply:get_child("query", ns_disco);
-		if not query then return; end
+		if not query then return module:add_timer(30, ask_for_features); end
 		features = {};
 		for feature in query:childtags("feature") do
 			local name = feature.attr.var or "";

@@ -16,6 +16,12 @@ local settle_seconds = 3; -- How long a query waits for copies that are on their
 
 local list_nodes = { ["eu.siacs.conversations.axolotl.devicelist"] = true, ["urn:xmpp:omemo:2:devices"] = true };
 
+-- The list that a request in multiend's own namespace is about, by its `protocol`.
+local list_node_of = {
+	["eu.siacs.conversations.axolotl"] = "eu.siacs.conversations.axolotl.devicelist";
+	["urn:xmpp:omemo:2"] = "urn:xmpp:omemo:2:devices";
+};
+
 local function is_omemo_node(node)
 	return list_nodes[node] or node == "urn:xmpp:omemo:2:bundles" or node:match("^eu%.siacs%.conversations%.axolotl%.bundles:%d+$");
 end
@@ -84,12 +90,15 @@ local function hook(options)
 					if told.name == "iq" then
 						answered = true;
 						told.attr.id, told.attr.from = stanza.attr.id, stanza.attr.to;
-						if read_list and told.attr.type == "result" then
+						-- PEP has a new list before whoever changed it is told so: a subscription that follows finds the node.
+						local list = told.attr.type == "result" and answer:get_child("list", ns_plugin);
+						if list then
+							lists.apply(user, list);
+						elseif read_list and told.attr.type == "result" then
 							local items = told:find("{" .. ns_pubsub .. "}pubsub/items");
 							lists.compare(user, read_list, items and items:get_child("item"));
 						elseif changed_list and told.attr.type == "result" then
-							local list = answer:get_child("list", ns_plugin);
-							if list then lists.apply(user, list); else lists.refresh(user, changed_list); end
+							lists.refresh(user, changed_list);
 						end
 					end
 					send(origin, told);
@@ -122,7 +131,8 @@ local function hook(options)
 			end);
 			return true;
 		elseif xmlns == ns_multiend then
-			hand_over(origin, stanza, user);
+			local changes = (payload.name == "add-device" or payload.name == "remove-device") and list_node_of[payload.attr.protocol or ""];
+			lists.when_imported(user, function () hand_over(origin, stanza, user, false, changes); end);
 			return true;
 		end
 	end, 10);

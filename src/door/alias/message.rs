@@ -21,7 +21,7 @@ use crate::directory::Directory;
 use crate::door::outcome::Accepted;
 use crate::door::service::store_error;
 use crate::link::LONGEST_STANZA;
-use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester};
+use crate::model::{ArchiveId, ArchivedMessage, Class, Clock, Copy, Direction, Owner, Requester, Setting};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::{Incoming, Kind};
 use crate::stanza::meaning::meaning;
@@ -127,7 +127,7 @@ pub struct MessageServices {
     /// Names copies.
     pub ids: ArchiveIds,
     /// Whether and how long copies are kept.
-    pub retention: Retention,
+    pub retention: Setting<Retention>,
     /// The time of copies.
     pub clock: Arc<dyn Clock>,
     /// The archive's writer.
@@ -180,7 +180,7 @@ impl MessageDoor {
             return Err(StanzaError::new(Condition::PolicyViolation, text));
         }
         let encrypted = omemo::find(&incoming.element);
-        let class = match self.services.retention.apply(classify_with(&incoming.element, &encrypted)) {
+        let class = match self.services.retention.get().apply(classify_with(&incoming.element, &encrypted)) {
             Verdict::Archive(class) => Some(class),
             Verdict::Skip(reason) => {
                 self.services.metrics.skipped(reason);
@@ -281,8 +281,8 @@ impl MessageDoor {
         let refused =
             incoming.error(&StanzaError::new(Condition::InternalServerError, "the message could not be stored"));
 
-        let expires_at =
-            class.and_then(|class| self.services.retention.expires_at(class, at, ephemeral::timer(&incoming.element)));
+        let expires_at = class
+            .and_then(|class| self.services.retention.get().expires_at(class, at, ephemeral::timer(&incoming.element)));
         let copy = |owner: &Owner, archive_id: ArchiveId, direction, peer: Jid, own_resource: Option<String>| Copy {
             owner: owner.clone(),
             archive_id,

@@ -20,7 +20,7 @@ use crate::archive::retraction::origin_of;
 use crate::directory::Directory;
 use crate::door::outcome::Accepted;
 use crate::link::LONGEST_STANZA;
-use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, Direction, Owner, Requester};
+use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, Direction, Owner, Requester, Setting};
 use crate::stanza::copies::{self, CopyOf, RefusedCopy};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::Incoming;
@@ -40,7 +40,7 @@ pub struct CopyServices {
     /// Names messages for those that take them back.
     pub ids: ArchiveIds,
     /// Whether and how long copies are kept.
-    pub retention: Retention,
+    pub retention: Setting<Retention>,
     /// The present time.
     pub clock: Arc<dyn Clock>,
     /// The archive's writer.
@@ -187,7 +187,7 @@ impl CopyDoor {
         if own.to_bare() != *copy.owner.jid() {
             return Err(refused("the message is not one of its owner's"));
         }
-        let class = match self.services.retention.apply(classify(copy.message)) {
+        let class = match self.services.retention.get().apply(classify(copy.message)) {
             Verdict::Archive(class) => class,
             Verdict::Skip(reason) => {
                 self.services.metrics.skipped(reason);
@@ -196,7 +196,7 @@ impl CopyDoor {
         };
         // A clock that is ahead of ours must not put a message where no query looks for it.
         let at = copy.at.min(self.services.clock.now());
-        let expires_at = self.services.retention.expires_at(class, at, ephemeral::timer(copy.message));
+        let expires_at = self.services.retention.get().expires_at(class, at, ephemeral::timer(copy.message));
         let (author, recipient) = match copy.direction {
             Direction::Sent => (own.to_bare().into(), peer.to_bare()),
             Direction::Received => (self.author(&peer), own.to_bare()),

@@ -54,48 +54,64 @@ const LAST_RESORT: &str = "
     WHERE p.account = $1 AND p.protocol = $2 AND p.device = $3 AND p.key = picked.key
     RETURNING p.prekey_id, p.key";
 
-/// Answers a claim, in a transaction of its own. `None`: the device's stock is from before a restore; it is to be made void
-/// ([`super::epoch::void`]), in another transaction, before it is claimed from.
+/// What became of a claim.
+pub(super) enum Claimed {
+    /// An answer that cost nothing.
+    Free(ClaimOutcome),
+    /// A prekey that was charged: until when each allowance of the bill is now spent.
+    Charged(ClaimOutcome, Vec<i64>),
+    /// The device's stock is from before a restore; it is to be made void ([`super::epoch::void`]), in another transaction,
+    /// before it is claimed from.
+    VoidIsDue,
+}
+
+/// Answers a claim, in a transaction of its own, and charges the bill for it.
 pub(super) async fn claim(
     connection: &mut PgConnection,
     claim: &Claim,
+    bill: &[Charge],
     rules: &ClaimRules,
     now: Timestamp,
-) -> Result<End<Option<ClaimOutcome>>, StoreError> {
+) -> Result<End<Claimed>, StoreError> {
+    let free = |outcome| Ok(End::Abandon(Claimed::Free(outcome)));
     let Some(account) = account::find(connection, &claim.owner).await? else {
-        return Ok(End::Abandon(Some(ClaimOutcome::NoBundle)));
+        return free(ClaimOutcome::NoBundle);
     };
     let claimant = claim.claimant.to_string();
     let mut claiming = Claiming { connection, claim, claimant, rules, account, now };
     let Some(bundle) = claiming.lock_bundle().await? else {
-        return Ok(End::Abandon(Some(ClaimOutcome::NoBundle)));
+        return free(ClaimOutcome::NoBundle);
     };
     if bundle.doubted {
         return Err(StoreError::Unconfirmed);
     }
     if bundle.void_is_due {
-        return Ok(End::Abandon(None));
+        return Ok(End::Abandon(Claimed::VoidIsDue));
     }
     if let Some(prekey) = claiming.repeat().await? {
-        return Ok(End::Abandon(Some(outcome(prekey, bundle.keys, ClaimKind::Repeat)?)));
+        return free(outcome(prekey, bundle.keys, ClaimKind::Repeat)?);
     }
-    if let Some(limit) = claiming.charge().await? {
-        return Ok(End::Abandon(Some(ClaimOutcome::Limited(limit))));
+    let spent_until = match claiming.charge(bill).await? {
+        Ok(spent_until) => spent_until,
+        Err(limit) => return free(ClaimOutcome::Limited(limit)),
+    };
+    if claiming.had_its_share().await? {
+        return free(ClaimOutcome::Limited(ClaimLimit::Device));
     }
     if let Some(limit) = claiming.enter_reserve(&bundle).await? {
-        return Ok(End::Abandon(Some(ClaimOutcome::Limited(limit))));
+        return free(ClaimOutcome::Limited(limit));
     }
     let (prekey, kind) = if let Some(prekey) = claiming.take_fresh().await? {
         (prekey, ClaimKind::Fresh)
     } else if claim.strict {
-        return Ok(End::Abandon(Some(ClaimOutcome::NoPrekey)));
+        return free(ClaimOutcome::NoPrekey);
     } else if let Some(prekey) = claiming.take_last_resort().await? {
         (prekey, ClaimKind::LastResort)
     } else {
-        return Ok(End::Abandon(Some(ClaimOutcome::NoPrekey)));
+        return free(ClaimOutcome::NoPrekey);
     };
     claiming.tell_stock(&bundle).await?;
-    Ok(End::Commit(Some(outcome(prekey, bundle.keys, kind)?)))
+    Ok(End::Commit(Claimed::Charged(outcome(prekey, bundle.keys, kind)?, spent_until)))
 }
 
 /// A prekey as its row has it: id and key.
@@ -168,9 +184,10 @@ impl Claiming<'_> {
         Ok(shared.fetch_optional(&mut *self.connection).await?)
     }
 
-    /// Takes one from each allowance of the claimant; says which one does not suffice.
-    async fn charge(&mut self) -> Result<Option<ClaimLimit>, StoreError> {
-        for charge in Charge::of(self.claim, self.rules) {
+    /// Charges the claimant's allowances: until when each is now spent, or the one that does not suffice.
+    async fn charge(&mut self, bill: &[Charge]) -> Result<Result<Vec<i64>, ClaimLimit>, StoreError> {
+        let mut spent_until = Vec::with_capacity(bill.len());
+        for charge in bill {
             // A row that is there is locked here: claims of one account are counted one after the other.
             let paid: Option<i64> = sqlx::query_scalar(
                 "INSERT INTO claim_budget AS b (scope, name, spent_until, spent_day)
@@ -187,12 +204,18 @@ impl Claiming<'_> {
             .bind(allowance::last_day(self.now))
             .fetch_optional(&mut *self.connection)
             .await?;
-            if paid.is_none() {
-                return Ok(Some(charge.scope.limit()));
+            match paid {
+                Some(moment) => spent_until.push(moment),
+                None => return Ok(Err(charge.scope.limit())),
             }
         }
+        Ok(Ok(spent_until))
+    }
+
+    /// Whether the claimant's account has had as many of the device's prekeys as it may.
+    async fn had_its_share(&mut self) -> Result<bool, StoreError> {
         let Some(payer) = allowance::payer(self.claim).filter(|_| self.rules.per_device != u32::MAX) else {
-            return Ok(None);
+            return Ok(false);
         };
         let had: i64 = sqlx::query_scalar(
             "SELECT (SELECT count(*) FROM prekey
@@ -209,7 +232,7 @@ impl Claiming<'_> {
         .bind(self.now.micros().saturating_sub(allowance::DAY))
         .fetch_one(&mut *self.connection)
         .await?;
-        Ok((had >= i64::from(self.rules.per_device)).then_some(ClaimLimit::Device))
+        Ok(had >= i64::from(self.rules.per_device))
     }
 
     /// Lets a stranger into the reserve, or not. Who finds the stock empty is let through, to the last resort.

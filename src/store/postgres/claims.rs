@@ -3,29 +3,57 @@
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::{PostgresStore, account, claim, claim_batch};
+use super::claim::Claimed;
+use super::{PostgresStore, account, claim, claim_batch, claim_one};
 use crate::model::{DeviceId, Owner, PrekeyId, Protocol, SessionJid, Timestamp};
-use crate::store::{Claim, ClaimOutcome, ClaimRules, ClaimStore, StoreError, columns};
+use crate::store::{Claim, ClaimKind, ClaimOutcome, ClaimRules, ClaimStore, StoreError, columns};
 
 /// Most claims of one statement: it compares some of its rows with all the others.
 const BATCH: usize = 64;
 
 impl PostgresStore {
-    /// Answers what is plainly a repeat or a prekey out of a full stock.
+    /// Answers what is plainly a repeat or a prekey out of a full stock, each in its place.
     async fn claim_plain(
         &self,
         claims: &[Claim],
         rules: &ClaimRules,
         now: Timestamp,
     ) -> Result<Vec<Option<ClaimOutcome>>, StoreError> {
-        let answered = self
-            .each("claim-batch", |mut db| async move { claim_batch::claim_plain(&mut db, claims, rules, now).await })
-            .await;
-        match answered {
-            // Another claim of one of the claimants, or for one of the devices, came between.
-            Err(error) if error.is_conflict() => Ok(claims.iter().map(|_| None).collect()),
-            answered => answered,
+        let mut outcomes: Vec<Option<ClaimOutcome>> = claims.iter().map(|_| None).collect();
+        let admitted = self.credit.admit(claims, rules, now);
+        let plain: Vec<(usize, &Claim)> = claims.iter().enumerate().filter(|(place, _)| admitted.has(*place)).collect();
+        let answered = match plain.as_slice() {
+            [] => Ok(Vec::new()),
+            [(place, claim)] => self
+                .each("claim-one", |mut db| async move { claim_one::claim_plain(&mut db, claim, rules, now).await })
+                .await
+                .map(|outcome| outcome.map(|outcome| (*place, outcome)).into_iter().collect()),
+            plain => {
+                self.each(
+                    "claim-batch",
+                    |mut db| async move { claim_batch::claim_plain(&mut db, plain, rules, now).await },
+                )
+                .await
+            }
+        };
+        let answered = match answered {
+            // Another claim of one of the claimants came between, at another instance.
+            Err(error) if error.is_conflict() => Vec::new(),
+            // It may have been committed all the same: then it was on credit.
+            answered => answered?,
+        };
+        for (place, outcome) in answered {
+            if let Some(answer) = outcomes.get_mut(place) {
+                *answer = Some(outcome);
+            }
         }
+        for (place, claim) in plain {
+            let outcome = outcomes.get(place).and_then(Option::as_ref);
+            if !matches!(outcome, Some(ClaimOutcome::Handed { kind: ClaimKind::Fresh, .. })) {
+                admitted.give_back(claim, rules);
+            }
+        }
+        Ok(outcomes)
     }
 
     async fn claim_with_care(
@@ -34,15 +62,22 @@ impl PostgresStore {
         rules: &ClaimRules,
         now: Timestamp,
     ) -> Result<ClaimOutcome, StoreError> {
+        let _turn = self.credit.turn(claim).await;
+        let bill = self.credit.bill(claim, rules, now);
+        let bill = bill.as_slice();
         loop {
-            let outcome = self.transaction("claim", |mut db| async move {
-                let end = claim::claim(&mut db, claim, rules, now).await?;
+            let claimed = self.transaction("claim", |mut db| async move {
+                let end = claim::claim(&mut db, claim, bill, rules, now).await?;
                 db.end(end).await
             });
-            if let Some(outcome) = outcome.await? {
-                return Ok(outcome);
+            match claimed.await? {
+                Claimed::Free(outcome) => return Ok(outcome),
+                Claimed::Charged(outcome, spent_until) => {
+                    self.credit.paid(bill, &spent_until, now);
+                    return Ok(outcome);
+                }
+                Claimed::VoidIsDue => self.void_before_claim(&claim.owner, claim.protocol, claim.device, now).await?,
             }
-            self.void_before_claim(&claim.owner, claim.protocol, claim.device, now).await?;
         }
     }
 }

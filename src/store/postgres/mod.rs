@@ -9,10 +9,13 @@ mod append;
 mod archive;
 mod bundle;
 mod bundle_room;
+mod census;
 mod claim;
 mod claim_batch;
+mod claim_one;
 mod claims;
 mod consume;
+mod credit;
 mod cursor;
 mod dead_letter;
 mod device;
@@ -39,13 +42,17 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Postgres};
 use tracing::debug;
 
+use self::credit::Credit;
 use super::transaction::{RETRIES, Tx, pause};
-use super::{Store, StoreError, StoreMetrics, schema};
+use super::{Connections, Store, StoreError, StoreMetrics, schema};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may lie idle before it is tried again when it is needed.
+const TRIED_AFTER: Duration = Duration::from_secs(1);
 
 /// Set on every connection. A claim and an append are durable when they are acknowledged, whatever the server's default;
 /// no statement and no transaction of an instance that hangs holds up the others for long. Every statement of a request
@@ -69,13 +76,26 @@ const SETTINGS: [(&str, &str); 9] = [
 pub struct PostgresStore {
     pool: PgPool,
     metrics: StoreMetrics,
+    credit: Credit,
 }
 
 impl PostgresStore {
     /// Connects with at most `pool_size` connections, and checks the schema.
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, StoreError> {
         let options = connect_options(url)?.options(SETTINGS);
-        let pool = PgPoolOptions::new().max_connections(pool_size.max(1)).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = PgPoolOptions::new()
+            .max_connections(pool_size.max(1))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // Each is tried when it goes back into the pool; one that was just in use is not tried again.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRIED_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            });
         let pool = match pool.connect_with(options.clone()).await {
             // A pool says only that it waited too long; a connection of its own says why.
             Err(sqlx::Error::PoolTimedOut) => {
@@ -84,8 +104,8 @@ impl PostgresStore {
             }
             connected => connected?,
         };
-        schema::check(applied(&pool).await?, &MIGRATOR)?;
-        Ok(Self { pool, metrics: StoreMetrics::new()? })
+        schema::check(&applied(&pool).await?, &MIGRATOR)?;
+        Ok(Self { pool, metrics: StoreMetrics::new()?, credit: Credit::default() })
     }
 
     /// Runs a transaction; again if it lost against another one.
@@ -114,8 +134,7 @@ impl PostgresStore {
     {
         let started = Instant::now();
         let result = async {
-            let connection = self.pool.acquire().await?;
-            self.metrics.waited_for_connection(started.elapsed());
+            let connection = self.metrics.connection(self.pool.acquire()).await?;
             work(connection).await
         }
         .await;
@@ -130,9 +149,7 @@ impl PostgresStore {
     {
         let started = Instant::now();
         let attempt = async || {
-            let waiting = Instant::now();
-            let transaction = self.pool.begin_with(begin).await?;
-            self.metrics.waited_for_connection(waiting.elapsed());
+            let transaction = self.metrics.connection(self.pool.begin_with(begin)).await?;
             work(Tx::new(transaction)).await
         };
         let mut retries = 0;
@@ -156,6 +173,19 @@ impl Store for PostgresStore {
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }
+
+    fn schema_version(&self) -> i64 {
+        schema::newest(&MIGRATOR)
+    }
+
+    fn connections(&self) -> Connections {
+        let most = self.pool.options().get_max_connections();
+        Connections { open: self.pool.size(), idle: count(self.pool.num_idle()), most }
+    }
+}
+
+fn count(connections: usize) -> u32 {
+    u32::try_from(connections).unwrap_or(u32::MAX)
 }
 
 /// Brings the schema up to date, under a lock that makes two programs do so one after the other.
@@ -171,13 +201,11 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(PgConnectOptions::from_str(url)?.application_name("multiend").disable_statement_logging())
 }
 
-/// The newest migration applied, 0 if none.
-async fn applied(pool: &PgPool) -> Result<i64, StoreError> {
+/// The migrations that were applied; none, if the database has never been migrated.
+async fn applied(pool: &PgPool) -> Result<Vec<schema::Applied>, StoreError> {
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
     if !exists {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    let newest: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await?;
-    Ok(newest.unwrap_or(0))
+    Ok(sqlx::query_as(schema::APPLIED).fetch_all(pool).await?)
 }

@@ -9,6 +9,7 @@ mod append;
 mod archive;
 mod bundle;
 mod bundle_room;
+mod census;
 mod claim;
 mod claims;
 mod consume;
@@ -39,7 +40,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Sqlite};
 
 use super::transaction::Tx;
-use super::{Store, StoreError, StoreMetrics, schema};
+use super::{Connections, Store, StoreError, StoreMetrics, schema};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
 
@@ -64,7 +65,7 @@ impl SqliteStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let path = file::path(url)?;
         if !path.exists() {
-            schema::check(0, &MIGRATOR)?;
+            schema::check(&[], &MIGRATOR)?;
         }
         let options = connect_options(path);
         let pool = |connections| {
@@ -77,7 +78,7 @@ impl SqliteStore {
         };
         let writer = pool(1).connect_with(options.clone()).await?;
         let mut connection = writer.acquire().await?;
-        schema::check(applied(&mut connection).await?, &MIGRATOR)?;
+        schema::check(&applied(&mut connection).await?, &MIGRATOR)?;
         drop(connection);
         let readers = pool(READERS).connect_with(options.pragma("query_only", "ON")).await?;
         Ok(Self { writer, readers, metrics: StoreMetrics::new()? })
@@ -114,8 +115,7 @@ impl SqliteStore {
     {
         let started = Instant::now();
         let result = async {
-            let transaction = pool.begin_with(begin).await?;
-            self.metrics.waited_for_connection(started.elapsed());
+            let transaction = self.metrics.connection(pool.begin_with(begin)).await?;
             work(Tx::new(transaction)).await
         }
         .await;
@@ -127,6 +127,19 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn metrics(&self) -> &StoreMetrics {
         &self.metrics
+    }
+
+    fn schema_version(&self) -> i64 {
+        schema::newest(&MIGRATOR)
+    }
+
+    fn connections(&self) -> Connections {
+        let idle = self.writer.num_idle().saturating_add(self.readers.num_idle());
+        Connections {
+            open: self.writer.size().saturating_add(self.readers.size()),
+            idle: u32::try_from(idle).unwrap_or(u32::MAX),
+            most: READERS.saturating_add(1),
+        }
     }
 }
 
@@ -167,15 +180,13 @@ fn connect_options(path: &std::path::Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The newest migration applied, 0 if none.
-async fn applied(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+/// The migrations that were applied; none, if the database has never been migrated.
+async fn applied(connection: &mut SqliteConnection) -> Result<Vec<schema::Applied>, StoreError> {
     let exists: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
         .fetch_one(&mut *connection)
         .await?;
     if exists == 0 {
-        return Ok(0);
+        return Ok(Vec::new());
     }
-    let newest: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await?;
-    Ok(newest.unwrap_or(0))
+    Ok(sqlx::query_as(schema::APPLIED).fetch_all(connection).await?)
 }
