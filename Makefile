@@ -49,7 +49,7 @@ unit: ## All tests: unit, property, contract, end-to-end, documentation
 plugins: ## Syntax of the server plugins, that for ejabberd compiled; luacheck as well, where it is installed
 	@scripts/install-needs prosody ejabberd
 	@out=$$(mktemp -d) && plugins/ejabberd/compile "$$out"; status=$$?; rm -rf "$$out"; exit $$status
-	@for file in plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
+	@for file in plugins/prosody/*.lua plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
 	@if command -v luacheck >/dev/null; then luacheck --quiet plugins/prosody; fi
 
 monitoring: ## The alert rules, each with a case that fires and one that does not
