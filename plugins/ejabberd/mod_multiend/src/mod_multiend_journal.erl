@@ -8,7 +8,7 @@
 -module(mod_multiend_journal).
 -behaviour(gen_server).
 
--export([start_link/1, append/4, positions/1, forget/2, set_aside/2, bytes/1, directory/1]).
+-export([start_link/1, append/5, positions/1, forget/2, set_aside/2, bytes/1, directory/1]).
 -export([read/5]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 
@@ -18,12 +18,14 @@
 -define(ASIDE_BYTES, 16777216).    % What is set aside at most: nobody may fill the disk with it.
 -define(IDLE_BYTES, 131072).       % An acknowledged segment of this size is done with.
 -define(READ_BYTES, 262144).
+-define(GATHERING, 1).             % How long an append waits for others to share its write, in milliseconds.
 -define(KNOWN_IDS, 10000).         % How many ids of copies are remembered, at most twice that.
 -define(APPEND_TIMEOUT, 15000).
 
 -type position() :: {Segment :: pos_integer(), Offset :: non_neg_integer()}.
 -export_type([position/0]).
 
+-record(append, {from :: gen_server:from(), key :: {Owner :: binary(), Id :: binary()}, line :: binary(), copy :: fxml:xmlel()}).
 -record(state, {host :: binary(),
 		directory :: file:filename_all(),
 		max_bytes :: pos_integer(),
@@ -33,7 +35,7 @@
 		sizes = #{} :: #{pos_integer() => non_neg_integer()},
 		bytes = 0 :: non_neg_integer(),
 		start :: undefined | position(),
-		batch = [] :: [{gen_server:from(), binary(), binary(), binary()}], % newest first
+		batch = [] :: [#append{}],           % newest first
 		batch_bytes = 0 :: non_neg_integer(),
 		known = {#{}, #{}} :: {map(), map()},
 		sync_timer :: undefined | reference(),
@@ -46,12 +48,12 @@ start_link(Host) -> gen_server:start_link({local, proc(Host)}, ?MODULE, Host, []
 
 proc(Host) -> gen_mod:get_module_proc(Host, ?MODULE).
 
-%% Adds a record: a text without line feeds, the copy Id of Owner. `new` when it is on disk (as safe as the option
+%% Adds a record, the copy Id of Owner: as a text without line feeds, and as the same element for the sender. `new` when it is on disk (as safe as the option
 %% journal_sync asks for), `known` if it was there before. What is added survives a crash of this server.
--spec append(binary(), binary(), binary(), binary()) -> new | known | {error, full | term()}.
-append(Host, Owner, Id, Text) ->
+-spec append(binary(), binary(), binary(), binary(), fxml:xmlel()) -> new | known | {error, full | term()}.
+append(Host, Owner, Id, Text, Copy) ->
     Line = iolist_to_binary([checksum(Text), $\s, Text, $\n]),
-    try gen_server:call(proc(Host), {append, Owner, Id, Line}, ?APPEND_TIMEOUT)
+    try gen_server:call(proc(Host), {append, {Owner, Id}, Line, Copy}, ?APPEND_TIMEOUT)
     catch exit:{Reason, _} -> {error, Reason}
     end.
 
@@ -180,26 +182,27 @@ next_segment(#state{file = File, last = Last, directory = Dir, sizes = Sizes} = 
 
 tail(#state{last = Last, sizes = Sizes}) -> {Last, maps:get(Last, Sizes, 0)}.
 
-handle_call({append, Owner, Id, Line}, From, #state{batch = Batch, batch_bytes = Bytes} = State) ->
-    State1 = State#state{batch = [{From, Owner, Id, Line} | Batch], batch_bytes = Bytes + byte_size(Line)},
-    %% As long as others wait to append, they share the write.
+handle_call({append, Key, Line, Copy}, From, #state{batch = Batch, batch_bytes = Bytes} = State) ->
+    Batch =:= [] andalso erlang:send_after(?GATHERING, self(), flush),
+    Append = #append{from = From, key = Key, line = Line, copy = Copy},
+    State1 = State#state{batch = [Append | Batch], batch_bytes = Bytes + byte_size(Line)},
     if Bytes >= ?SEGMENT_BYTES -> {noreply, flush(State1)};
-       true -> {noreply, State1, 0}
+       true -> {noreply, State1}
     end;
 handle_call(positions, _, State) ->
     State1 = flush(State),
     {reply, {State1#state.start, tail(State1)}, State1};
-handle_call(bytes, _, #state{bytes = Bytes} = State) -> reply(Bytes, State);
-handle_call(_, _, State) -> reply({error, unknown}, State).
+handle_call(bytes, _, #state{bytes = Bytes} = State) -> {reply, Bytes, State};
+handle_call(_, _, State) -> {reply, {error, unknown}, State}.
 
-handle_cast({forget, Position}, State) -> noreply(forget_before(Position, flush(State)));
-handle_cast(_, State) -> noreply(State).
+handle_cast({forget, Position}, State) -> {noreply, forget_before(Position, flush(State))};
+handle_cast(_, State) -> {noreply, State}.
 
-handle_info(timeout, State) -> {noreply, flush(State)};
-handle_info(sync, State) -> noreply(sync(State#state{sync_timer = undefined}));
-handle_info({'EXIT', Pid, _}, #state{syncer = Pid} = State) -> noreply(sync_soon(State#state{syncer = undefined}));
+handle_info(flush, State) -> {noreply, flush(State)};
+handle_info(sync, State) -> {noreply, sync(State#state{sync_timer = undefined})};
+handle_info({'EXIT', Pid, _}, #state{syncer = Pid} = State) -> {noreply, sync_soon(State#state{syncer = undefined})};
 handle_info({'EXIT', _, Reason}, State) when Reason =/= normal -> {stop, Reason, State};
-handle_info(_, State) -> noreply(State).
+handle_info(_, State) -> {noreply, State}.
 
 terminate(_, State) ->
     #state{file = File} = flush(State),
@@ -207,39 +210,34 @@ terminate(_, State) ->
 
 code_change(_, State, _) -> {ok, State}.
 
-%% A batch that has begun goes on as soon as nothing else waits.
-noreply(#state{batch = []} = State) -> {noreply, State};
-noreply(State) -> {noreply, State, 0}.
-
-reply(Answer, #state{batch = []} = State) -> {reply, Answer, State};
-reply(Answer, State) -> {reply, Answer, State, 0}.
-
 %% Writes what has come together, and lets those go on who wait for it.
 flush(#state{batch = []} = State) -> State;
 flush(#state{batch = Batch} = State) ->
     {Lines, State1} = lists:foldr(fun admit/2, {[], with_room(State)}, Batch),
     New = lists:reverse(Lines),
     State2 = State1#state{batch = [], batch_bytes = 0},
-    case New =:= [] orelse write([Line || {_, _, _, Line} <- New], State2) of
+    case New =:= [] orelse write([Line || #append{line = Line} <- New], State2) of
 	true -> State2;
 	{ok, State3} ->
 	    {Last, End} = tail(State3),
-	    Size = lists:sum([byte_size(Line) || {_, _, _, Line} <- New]),
-	    {Positions, _} =
-		lists:mapfoldl(fun({_, Owner, _, Line}, At) ->
-				       {{Owner, {Last, At + byte_size(Line)}}, At + byte_size(Line)}
+	    Size = lists:sum([byte_size(Line) || #append{line = Line} <- New]),
+	    {Records, _} =
+		lists:mapfoldl(fun(#append{key = {Owner, _}, line = Line, copy = Copy}, At) ->
+				       Next = At + byte_size(Line),
+				       {{Owner, {Last, At}, {Last, Next}, text_of(Line), Copy}, Next}
 			       end, End - Size, New),
-	    mod_multiend_sender:appended(State3#state.host, Positions),
-	    [gen_server:reply(From, new) || {From, _, _, _} <- New],
+	    mod_multiend_sender:appended(State3#state.host, Records),
+	    [gen_server:reply(From, new) || #append{from = From} <- New],
 	    State3;
 	{error, Reason, State3} ->
-	    [gen_server:reply(From, {error, Reason}) || {From, _, _, _} <- New],
+	    [gen_server:reply(From, {error, Reason}) || #append{from = From} <- New],
 	    State3#state{known = {#{}, #{}}}
     end.
 
+text_of(Line) -> binary:part(Line, 9, byte_size(Line) - 10).
+
 %% Which of a batch is to be written; who is told at once otherwise.
-admit({From, Owner, Id, Line} = Record, {Lines, #state{bytes = Bytes, max_bytes = Max, known = {Young, Old}} = State}) ->
-    Key = {Owner, Id},
+admit(#append{from = From, key = Key, line = Line} = Append, {Lines, #state{bytes = Bytes, max_bytes = Max, known = {Young, Old}} = State}) ->
     if is_map_key(Key, Young); is_map_key(Key, Old) ->
 	    gen_server:reply(From, known),
 	    {Lines, State};
@@ -250,7 +248,7 @@ admit({From, Owner, Id, Line} = Record, {Lines, #state{bytes = Bytes, max_bytes 
 	    Known = if map_size(Young) >= ?KNOWN_IDS -> {#{Key => true}, Young};
 		       true -> {Young#{Key => true}, Old}
 		    end,
-	    {[Record | Lines], State#state{bytes = Bytes + byte_size(Line), known = Known}}
+	    {[Append | Lines], State#state{bytes = Bytes + byte_size(Line), known = Known}}
     end.
 
 with_room(#state{file = File, last = Last, sizes = Sizes} = State) ->

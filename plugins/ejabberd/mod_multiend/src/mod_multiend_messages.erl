@@ -81,19 +81,22 @@ offline_message(Acc) -> Acc.
 %% Puts a copy into the journal: its id, or what becomes of the message when that cannot take it.
 copy(User, Host, Direction, Id, Message) ->
     Owner = jid:encode(jid:make(User, Host)),
-    case mod_multiend_journal:append(Host, Owner, Id, record(Owner, Direction, Id, Message)) of
+    Copy = element_of(Owner, Direction, Id, Message),
+    case mod_multiend_journal:append(Host, Owner, Id, on_one_line(fxml:element_to_binary(Copy)), Copy) of
 	new -> push(User, Host, Direction, Message), Id;
 	known -> Id;
 	{error, Reason} -> mod_multiend:not_archived(Host, Reason)
     end.
 
-record(Owner, Direction, Id, Message) ->
+%% The attributes in this order: mod_multiend_sender finds them in the text.
+element_of(Owner, Direction, Id, Message) ->
     #xmlel{attrs = Attrs} = El = xmpp:encode(Message, ?NS_CLIENT),
     Copied = El#xmlel{attrs = [{<<"xmlns">>, ?NS_CLIENT} | lists:keydelete(<<"xmlns">>, 1, Attrs)]},
     Stamp = calendar:system_time_to_rfc3339(erlang:system_time(microsecond), [{unit, microsecond}, {offset, "Z"}]),
-    Text = iolist_to_binary([<<"<copy owner='">>, fxml:crypt(Owner), <<"' direction='">>, direction(Direction), <<"' id='">>, Id,
-			     <<"' stamp='">>, Stamp, <<"'>">>, fxml:element_to_binary(Copied), <<"</copy>">>]),
-    on_one_line(Text).
+    #xmlel{name = <<"copy">>,
+	   attrs = [{<<"owner">>, Owner}, {<<"direction">>, direction(Direction)}, {<<"id">>, Id},
+		    {<<"stamp">>, list_to_binary(Stamp)}],
+	   children = [Copied]}.
 
 direction(send) -> <<"sent">>;
 direction(recv) -> <<"received">>.

@@ -15,6 +15,7 @@
 -define(FIRST_WAIT, 1000).
 -define(LONGEST_WAIT, 30000).
 -define(GATHERING, 50).        % How long a copy waits for others to share its window, in milliseconds.
+-define(RECENT_BYTES, 1048576). % Of how many bytes of text the copies are remembered as elements.
 -define(KNOWN_OWNERS, 100000). % Of how many owners the last copy is remembered.
 
 -record(window, {texts :: [binary()], payload :: xmlel(), next :: mod_multiend_journal:position()}).
@@ -29,6 +30,10 @@
 		timer :: undefined | reference(),     % when it is tried next
 		wait = ?FIRST_WAIT :: pos_integer(),
 		last_of = #{} :: map(),               % owner -> position behind its last copy
+		%% What has just been appended need not be read again: {position, that behind it, text, element}, at the
+		%% front the oldest. Nothing, once it would take too much memory.
+		recent = queue:new() :: queue:queue(),
+		recent_bytes = 0 :: non_neg_integer(),
 		unknown_until :: undefined | mod_multiend_journal:position(), % copies of owners that are not in last_of
 		watchers = [] :: [#watcher{}],
 		sent = 0 :: non_neg_integer(),
@@ -38,8 +43,8 @@ start_link(Host) -> gen_server:start_link({local, proc(Host)}, ?MODULE, Host, []
 
 proc(Host) -> gen_mod:get_module_proc(Host, ?MODULE).
 
-%% Copies have been put into the journal: of whom, and the positions behind them.
-appended(Host, Positions) -> gen_server:cast(proc(Host), {appended, Positions}).
+%% Copies have been put into the journal: {Owner, its position, that behind it, text, the same as an element} of each.
+appended(Host, Records) -> gen_server:cast(proc(Host), {appended, Records}).
 
 %% Calls back, in another process, when all copies of an owner are in the archive: with true, or with false
 %% after so many milliseconds, or at once when no component is connected.
@@ -62,15 +67,15 @@ handle_call(status, _, #state{sent = Sent, refused = Refused, acknowledged = A, 
     {reply, {Sent, Refused, A < T}, State};
 handle_call(_, _, State) -> {reply, {error, unknown}, State}.
 
-handle_cast({appended, Positions}, #state{last_of = Known, unknown_until = Unknown} = State) ->
-    {_, Tail} = lists:last(Positions),
+handle_cast({appended, Records}, #state{last_of = Known, unknown_until = Unknown} = State) ->
+    Tail = element(3, lists:last(Records)),
     State1 = case map_size(Known) > ?KNOWN_OWNERS of
 		 true -> State#state{last_of = #{}, unknown_until = Tail};
 		 false ->
-		     Known1 = lists:foldl(fun({Owner, At}, Map) -> Map#{Owner => At} end, Known, Positions),
+		     Known1 = lists:foldl(fun({Owner, _, Next, _, _}, Map) -> Map#{Owner => Next} end, Known, Records),
 		     State#state{last_of = Known1, unknown_until = Unknown}
 	     end,
-    {noreply, gather(State1#state{tail = Tail})};
+    {noreply, gather(lists:foldl(fun remember/2, State1#state{tail = Tail}, Records))};
 handle_cast({when_settled, Owner, Milliseconds, Callback}, State) ->
     {noreply, watch(Owner, Milliseconds, Callback, State)};
 handle_cast(connected, State) -> {noreply, pump(cancel_timer(State#state{wait = ?FIRST_WAIT}))};
@@ -113,35 +118,64 @@ pump(State) -> State.
 
 next_window(#state{window = undefined, acknowledged = From, tail = Tail, host = Host, at_once = AtOnce} = State)
   when From < Tail ->
-    case mod_multiend_journal:read(Host, From, Tail, AtOnce, ?WINDOW_BYTES) of
-	{[], Position} -> acknowledge(max(Position, Tail), State);
-	{Read, Position} ->
-	    Texts = in_pairs(Read),
-	    Payload = #xmlel{name = <<"copies">>, attrs = [{<<"xmlns">>, ?NS_MULTIEND_PLUGIN}],
-			     children = [fxml_stream:parse_element(Text) || Text <- Texts]},
-	    State#state{window = #window{texts = Texts, payload = Payload, next = Position}}
+    case take_recent(From, AtOnce, State) of
+	{[_ | _] = Copies, Position, State1} -> State1#state{window = window(Copies, Position)};
+	{[], Limit, State1} ->
+	    case mod_multiend_journal:read(Host, From, min(Limit, Tail), AtOnce, ?WINDOW_BYTES) of
+		{[], _} -> next_window(acknowledge(min(Limit, Tail), State1));
+		{Texts, Position} ->
+		    State1#state{window = window([{Text, fxml_stream:parse_element(Text)} || Text <- Texts], Position)}
+	    end
     end;
 next_window(State) -> State.
+
+window(Copies, Next) ->
+    {Texts, Elements} = lists:unzip(in_pairs(Copies)),
+    Payload = #xmlel{name = <<"copies">>, attrs = [{<<"xmlns">>, ?NS_MULTIEND_PLUGIN}], children = Elements},
+    #window{texts = Texts, payload = Payload, next = Next}.
+
+remember({_, At, Next, Text, Copy}, #state{recent = Recent, recent_bytes = Bytes} = State) ->
+    case Bytes + byte_size(Text) > ?RECENT_BYTES of
+	true -> State#state{recent = queue:new(), recent_bytes = 0};
+	false -> State#state{recent = queue:in({At, Next, Text, Copy}, Recent), recent_bytes = Bytes + byte_size(Text)}
+    end.
+
+%% What is remembered from a position on, as much as goes into a window, and the position behind it; or nothing, and how far
+%% is to be read from disk before something is remembered.
+take_recent(From, AtOnce, State) -> take_recent(From, AtOnce, ?WINDOW_BYTES, [], State).
+
+take_recent(From, AtOnce, Room, Taken, #state{recent = Recent, recent_bytes = Bytes, tail = Tail} = State) ->
+    case queue:peek(Recent) of
+	{value, {At, _, Text, _}} when At < From -> % has been read from disk meanwhile
+	    take_recent(From, AtOnce, Room, Taken,
+			State#state{recent = queue:drop(Recent), recent_bytes = Bytes - byte_size(Text)});
+	{value, {From, Next, Text, Copy}} when AtOnce > 0, Taken =:= [] orelse byte_size(Text) =< Room ->
+	    take_recent(Next, AtOnce - 1, Room - byte_size(Text), [{Text, Copy} | Taken],
+			State#state{recent = queue:drop(Recent), recent_bytes = Bytes - byte_size(Text)});
+	{value, {At, _, _, _}} when Taken =:= [] -> {[], At, State};
+	empty when Taken =:= [] -> {[], Tail, State};
+	_ -> {lists:reverse(Taken), From, State}
+    end.
 
 %% Both copies of a message between two accounts of this host have one body in the archive if that of the recipient comes
 %% directly behind that of the sender. It is moved there where it overtakes no other copy of the same owner: only the order
 %% of each owner's copies means anything.
-in_pairs(Texts) -> pair([{described(Text), Text} || Text <- Texts]).
+in_pairs(Copies) -> pair([{described(Text), Copy} || {Text, _} = Copy <- Copies]).
 
 pair([]) -> [];
-pair([{{_, sent, Body}, Text} | Rest]) ->
+pair([{{_, sent, Body}, Copy} | Rest]) ->
     case take_received(Body, Rest, [], []) of
-	{Partner, Others} -> [Text, Partner | pair(Others)];
-	none -> [Text | pair(Rest)]
+	{Partner, Others} -> [Copy, Partner | pair(Others)];
+	none -> [Copy | pair(Rest)]
     end;
-pair([{_, Text} | Rest]) -> [Text | pair(Rest)].
+pair([{_, Copy} | Rest]) -> [Copy | pair(Rest)].
 
 %% The received copy with that body, and what is left without it.
 take_received(_, [], _, _) -> none;
-take_received(Body, [{{Owner, received, Body}, Text} | Rest], Before, Owners) ->
+take_received(Body, [{{Owner, received, Body}, Copy} | Rest], Before, Owners) ->
     case lists:member(Owner, Owners) of
 	true -> none;
-	false -> {Text, lists:reverse(Before, Rest)}
+	false -> {Copy, lists:reverse(Before, Rest)}
     end;
 take_received(Body, [{{Owner, _, _}, _} = Other | Rest], Before, Owners) ->
     take_received(Body, Rest, [Other | Before], [Owner | Owners]).
