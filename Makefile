@@ -46,9 +46,10 @@ unit: ## All tests: unit, property, contract, end-to-end, documentation
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 
-plugins: ## Syntax of the server plugins; luacheck as well, where it is installed
-	@scripts/install-needs prosody
-	@for file in plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
+plugins: ## Syntax of the server plugins, that for ejabberd compiled; luacheck as well, where it is installed
+	@scripts/install-needs prosody ejabberd
+	@out=$$(mktemp -d) && plugins/ejabberd/compile "$$out"; status=$$?; rm -rf "$$out"; exit $$status
+	@for file in plugins/prosody/*.lua plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
 	@if command -v luacheck >/dev/null; then luacheck --quiet plugins/prosody; fi
 
 monitoring: ## The alert rules, each with a case that fires and one that does not

@@ -6,6 +6,8 @@
 
 mod live;
 
+pub use live::retention;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ pub mod erase;
 pub mod export;
 pub mod forget_claims;
 pub mod identity_keys;
+pub mod import;
 pub mod last_run;
 pub mod life_cycle;
 pub mod long_work;
