@@ -12,9 +12,10 @@
 #[allow(unused)]
 mod support;
 
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use sqlx::Connection as _;
 use support::DOMAIN;
 use support::archive::everything;
 use support::multiend::Multiend;
@@ -65,12 +66,9 @@ async fn exchange(server: &Prosody, name: &str, count: usize) {
     }
 }
 
-fn prosodyctl(server: &Prosody, args: &[&str], out: Option<&Path>) {
+fn prosodyctl(server: &Prosody, args: &[&str]) {
     let mut command = Command::new("prosodyctl");
     command.arg("--config").arg(server.config_path()).arg("mod_multiend_archive").args(args);
-    if let Some(out) = out {
-        command.stdout(Stdio::from(std::fs::File::create(out).unwrap()));
-    }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{args:?}: {output:?}");
 }
@@ -90,10 +88,15 @@ fn imported(multiend: &Multiend, files: &[&Path]) -> serde_json::Value {
     serde_json::from_str(&report).unwrap()
 }
 
-async fn there_and_back(database: Option<&str>) {
+/// `theirs`: the lines that say where Prosody keeps its archive, and the database if it is one. `ours`: our database.
+async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     let files = tempfile::tempdir().unwrap();
     // A stock server with its own archive. The plugin's directory is there for the command.
-    let mut server = prosody(&["alice", "bob"]).host("archive_expires_after = \"never\"").start();
+    let mut builder = prosody(&["alice", "bob"]).host("archive_expires_after = \"never\"");
+    if let Some(url) = theirs {
+        builder = builder.global(&sql_of(url)).host("storage = { archive = \"sql\" }");
+    }
+    let mut server = builder.start();
     reconfigure(&server, ", \"multiend\"", ", \"mam\"");
     server.restart();
     exchange(&server, "before", 30).await;
@@ -102,10 +105,10 @@ async fn there_and_back(database: Option<&str>) {
     let before_bob = archive(&server, "bob").await;
     server.stop();
     let export = files.path().join("prosody.xml");
-    prosodyctl(&server, &["export", DOMAIN], Some(&export));
+    prosodyctl(&server, &["export", DOMAIN, export.to_str().unwrap()]);
 
     let builder = Multiend::builder(server.component_port());
-    let mut multiend = match database {
+    let mut multiend = match ours {
         Some(url) => builder.database(url).prepare(),
         None => builder.prepare(),
     };
@@ -162,29 +165,48 @@ async fn there_and_back(database: Option<&str>) {
     assert!(all.contains("<archive"));
     server.stop();
     reconfigure(&server, ", \"multiend\"", ", \"mam\"");
-    let data = server.data_path().join(DOMAIN.replace('.', "%2e"));
-    for entry in std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()) {
-        if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with("archive")) {
-            std::fs::remove_dir_all(entry).unwrap();
+    match theirs {
+        Some(url) => {
+            let mut database = sqlx::PgConnection::connect(url).await.unwrap();
+            let gone = sqlx::query("delete from prosodyarchive").execute(&mut database).await.unwrap();
+            assert_eq!(gone.rows_affected(), 60);
+        }
+        None => {
+            let data = server.data_path().join(DOMAIN.replace('.', "%2e"));
+            let of_archive = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy() == "archive");
+            let gone = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).filter(of_archive);
+            assert_eq!(gone.map(|path| std::fs::remove_dir_all(path).unwrap()).count(), 1);
         }
     }
     for user in ["alice", "bob"] {
-        prosodyctl(&server, &["import", back.with_extension(user).to_str().unwrap()], None);
+        prosodyctl(&server, &["import", back.with_extension(user).to_str().unwrap()]);
     }
     // Twice is once.
-    prosodyctl(&server, &["import", back.with_extension("alice").to_str().unwrap()], None);
+    prosodyctl(&server, &["import", back.with_extension("alice").to_str().unwrap()]);
     server.restart();
     assert_eq!(archive(&server, "alice").await, here);
     assert!(prosody_plugins().join("mod_multiend_archive.lua").exists());
 }
 
-#[tokio::test]
-async fn prosody_s_archives_come_and_go_on_sqlite() {
-    there_and_back(None).await;
+/// Prosody's words for a database of the tests' PostgreSQL.
+fn sql_of(url: &str) -> String {
+    let (path, _) = url.split_once('?').unwrap();
+    let (_, name) = path.rsplit_once('/').unwrap();
+    format!(
+        "sql = {{ driver = \"PostgreSQL\"; database = \"{name}\"; username = \"postgres\"; password = \"\"; \
+         host = \"127.0.0.1\"; port = {} }}",
+        Postgres::shared().port()
+    )
 }
 
 #[tokio::test]
-async fn prosody_s_archives_come_and_go_on_postgresql() {
-    let url = Postgres::shared().fresh_database().await;
-    there_and_back(Some(&url)).await;
+async fn archives_in_prosody_s_files_come_and_go() {
+    there_and_back(None, None).await;
+}
+
+#[tokio::test]
+async fn archives_in_prosody_s_database_come_and_go() {
+    let theirs = Postgres::shared().fresh_database().await;
+    let ours = Postgres::shared().fresh_database().await;
+    there_and_back(Some(&theirs), Some(&ours)).await;
 }

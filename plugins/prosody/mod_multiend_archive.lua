@@ -1,7 +1,7 @@
 -- mod_multiend_archive: takes message archives out of Prosody's own storage and puts them in again, whatever the storage is,
 -- as a file in the form of XEP-0227. Not to be enabled: it is a command, for when Prosody does not run.
 --
---   prosodyctl mod_multiend_archive export HOST > FILE     what mod_mam has, for "multiend admin import FILE"
+--   prosodyctl mod_multiend_archive export HOST FILE       what mod_mam has, for "multiend admin import FILE"
 --   prosodyctl mod_multiend_archive import FILE            what "multiend admin export OWNER" has written, for mod_mam
 --
 -- Archive ids and times stay as they are. Both may be run again: a message that is there already is not doubled.
@@ -31,15 +31,12 @@ local function written_time(when)
 	return (datetime.datetime(seconds):gsub("Z$", ("%.6fZ"):format(when - seconds):sub(2)));
 end
 
-local function read_time(stamp)
-	local whole, fraction = stamp:match("^([^.]+)(%.%d+)Z$");
-	if not whole then return datetime.parse(stamp); end
-	local seconds = datetime.parse(whole .. "Z");
-	return seconds and seconds + tonumber(fraction);
-end
+-- In whole seconds, the only times that every storage takes.
+local function read_time(stamp) return datetime.parse((stamp:gsub("%.%d+", ""))); end
 
-local function export(host)
-	local archive, out = open_archive(host), io.stdout;
+-- Into a file, since prosodyctl may say other things on its standard output.
+local function export(host, path)
+	local archive, out = open_archive(host), assert(io.open(path, "w"));
 	local count = 0;
 	out:write("<?xml version='1.0' encoding='UTF-8'?>\n<server-data xmlns='", ns_pie, "'>\n<host jid='", st.xml_escape(host), "'>\n");
 	for user in usermanager.users(host) do
@@ -57,6 +54,7 @@ local function export(host)
 		out:write("</archive>\n</user>\n");
 	end
 	assert(out:write("</host>\n</server-data>\n"));
+	assert(out:close());
 	io.stderr:write(("%d messages of %s\n"):format(count, host));
 end
 
@@ -106,13 +104,13 @@ local function import(path)
 end
 
 function module.command(arg)
-	if arg[1] == "export" and arg[2] and not arg[3] then
-		export(jid.prep(arg[2]) or arg[2]);
+	if arg[1] == "export" and arg[3] and not arg[4] then
+		export(jid.prep(arg[2]) or arg[2], arg[3]);
 		return 0;
 	elseif arg[1] == "import" and arg[2] and not arg[3] then
 		import(arg[2]);
 		return 0;
 	end
-	io.stderr:write("usage: prosodyctl mod_multiend_archive export HOST > FILE\n       prosodyctl mod_multiend_archive import FILE\n");
+	io.stderr:write("usage: prosodyctl mod_multiend_archive export HOST FILE\n       prosodyctl mod_multiend_archive import FILE\n");
 	return 1;
 end

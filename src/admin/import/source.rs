@@ -170,7 +170,8 @@ impl<R: BufRead> BufRead for Bounded<R> {
         if self.left == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "one tag or text is too long"));
         }
-        self.input.fill_buf()
+        let buffer = self.input.fill_buf()?;
+        Ok(buffer.get(..self.left).unwrap_or(buffer))
     }
 
     fn consume(&mut self, amount: usize) {
