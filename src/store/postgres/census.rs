@@ -28,9 +28,11 @@ const NOTICES: &str =
 const DEAD_LETTERS: &str =
     "SELECT count(*), min(at) FROM (SELECT at FROM dead_letter ORDER BY at, id LIMIT $1) AS waiting";
 
+// A block holds messages that expire within a minute of each other; the copies of all of them are counted.
 const EXPIRED: &str = "
-    SELECT count(*), min(expires_at) FROM (
-        SELECT expires_at FROM entry WHERE expires_at <= $2 AND body IS NOT NULL ORDER BY expires_at LIMIT $1) AS waiting";
+    SELECT least(coalesce(sum(copies), 0), $1)::bigint, min(expires_at) FROM (
+        SELECT expires_at, (SELECT sum(held) FROM unnest(holders) AS held) AS copies
+        FROM body_block WHERE expires_at <= $2 ORDER BY expires_at LIMIT $1) AS waiting";
 
 const BYTES: &str = "SELECT pg_database_size(current_database())";
 
