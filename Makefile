@@ -20,7 +20,7 @@ TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 
 DEMO = "$(TARGET_DIR)/debug/examples/demo"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt-check clippy plugins monitoring dashboards chart packaging deb unit interop bench fuzz fuzz-briefly
+.PHONY: help demo test fmt-check clippy plugins monitoring dashboards chart packaging deb unit interop bench bench-peers fuzz fuzz-briefly
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,13 +42,14 @@ clippy: ## Lints
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## All tests: unit, property, contract, end-to-end, documentation
-	@scripts/install-needs cc prosody postgresql ejabberd prometheus profanity
+	@scripts/install-needs cc prosody prosody-sql postgresql ejabberd prometheus profanity
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 
-plugins: ## Syntax of the server plugins; luacheck as well, where it is installed
-	@scripts/install-needs prosody
-	@for file in plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
+plugins: ## Syntax of the server plugins, that for ejabberd compiled; luacheck as well, where it is installed
+	@scripts/install-needs prosody ejabberd
+	@out=$$(mktemp -d) && plugins/ejabberd/compile "$$out"; status=$$?; rm -rf "$$out"; exit $$status
+	@for file in plugins/prosody/*.lua plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
 	@if command -v luacheck >/dev/null; then luacheck --quiet plugins/prosody; fi
 
 monitoring: ## The alert rules, each with a case that fires and one that does not
@@ -78,6 +79,11 @@ interop: ## The crypto crate against Twomemo, Oldmemo and libsignal-client
 bench: ## Benchmarks; figures go to target/bench
 	@scripts/install-needs cc prosody postgresql python3
 	cargo bench --locked --workspace
+	@scripts/bench-table
+
+bench-peers: ## What archiving costs Prosody: with the plugin, with its own archive, with none
+	@scripts/install-needs cc prosody prosody-sql postgresql python3
+	cargo bench --locked -p multiend --bench peers -- --peers
 	@scripts/bench-table
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS=60

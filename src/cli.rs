@@ -87,6 +87,12 @@ pub(crate) enum AdminCommand {
     Cursors(OwnerArg),
     /// Write what is kept for an account to standard output, in the form of XEP-0227.
     Export(OwnerArg),
+    /// Read archives of another server from files in the form of XEP-0227. It can be stopped and run again.
+    Import {
+        /// The files; - for standard input
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Delete everything about an account. There is no way back. It can be stopped, and goes on when it is run again.
     Erase {
         #[command(flatten)]

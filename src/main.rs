@@ -6,7 +6,8 @@ mod cli;
 
 use std::error::Error;
 use std::fmt;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufReader, Read, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,9 +15,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use multiend::admin::dead_letters;
 use multiend::admin::identity_keys::identity_keys;
+use multiend::admin::import::{Imported, Importer};
 use multiend::admin::long_work::{OnProgress, Progress};
 use multiend::admin::restore_epoch::restore_epoch;
 use multiend::admin::retention;
+use multiend::archive::archive_id::ArchiveIds;
 use multiend::config::{self, Config, Loaded};
 use multiend::model::SystemClock;
 use multiend::ops::reload::Reload;
@@ -155,6 +158,12 @@ async fn admin_work(command: AdminCommand, config: Config, json: bool) -> Outcom
             admin::export::export(store, clock, &of.owner, &mut out).await?;
             Ok(ExitCode::SUCCESS)
         }
+        AdminCommand::Import { files } => {
+            let ids = ArchiveIds::new(&store.archive_id_secret().await?);
+            let retention = serve::retention(&config);
+            let importer = Importer { store, clock, domains: &config.domains, retention, ids };
+            print(&import(&importer, &files).await?, json)
+        }
         // The parser has seen to it that they said yes.
         AdminCommand::Erase { of, yes: _ } => {
             let erasure = admin::erase::erase(store, &of.owner, until_interrupted()?).await?;
@@ -180,6 +189,24 @@ fn until_interrupted() -> std::io::Result<impl OnProgress> {
         eprintln!("{progress}");
         if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })
+}
+
+/// Imports files, one after the other.
+async fn import<S: store::Store + ?Sized>(
+    importer: &Importer<'_, S>,
+    files: &[PathBuf],
+) -> Result<Imported, Box<dyn Error>> {
+    let mut done = Imported::default();
+    let progress = |done: &Imported| eprintln!("{} read, {} stored", done.read, done.stored);
+    for file in files {
+        let input: Box<dyn Read> = match file.to_str() {
+            Some("-") => Box::new(std::io::stdin()),
+            _ => Box::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?),
+        };
+        let imported = importer.import(BufReader::new(input), &mut done, progress).await;
+        imported.map_err(|error| format!("{}: {error}\nuntil then: {done}", file.display()))?;
+    }
+    Ok(done)
 }
 
 /// Prints what a command has to say.

@@ -25,6 +25,8 @@ use crate::admin::forget_claims;
 use crate::admin::last_run::{LastRun, LastRunError};
 use crate::admin::life_cycle;
 use crate::admin::purge::{self, PurgeSettings};
+use crate::admin::retire;
+use crate::archive::retire::Limits as ArchiveLimits;
 use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, IngestSettings};
 use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
@@ -36,7 +38,7 @@ use crate::door::outcome::Accepted;
 use crate::door::plugin::{CopyDoor, CopyServices, News, PluginDoor, Servers};
 use crate::door::service::Service;
 use crate::link::{Backoff, Keepalive, Limits, Link, LinkConfig, LinkError, LinkMetrics, LinkState, Outbox};
-use crate::model::{Clock, SystemClock};
+use crate::model::{Class, Clock, SystemClock};
 use crate::ops;
 use crate::ops::census::{Census, CensusMetrics};
 use crate::ops::live_gauges::LiveGauges;
@@ -46,6 +48,7 @@ use crate::ops::reload::Reload;
 use crate::ops::service_manager;
 use crate::store::{self, SharedStore, StoreError};
 use live::LiveSettings;
+pub use live::retention;
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
@@ -178,6 +181,9 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         interval: config.metrics.interval,
     };
     let census = tokio::spawn(census.run(stop.clone()));
+    let (limits, interval) = (archive_limits(&config), config.archive.retire_interval);
+    let retiring = retire::run(store.clone(), clock.clone(), limits, interval, archive_metrics.clone(), stop.clone());
+    let retiring = tokio::spawn(retiring);
     let purge = tokio::spawn(purge::run(store, clock, purging, archive_metrics, stop.clone()));
     let last_run = tokio::spawn(last_run.run(move || directory_metrics.issued(), stop.clone()));
     let lives = tokio::spawn(life_cycle::run(directory.clone(), config.directory.lifecycle.interval, stop.clone()));
@@ -220,6 +226,7 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         census.await.map_err(|error| ServeError::Task("the reading of figures", error))?;
         reload.await.map_err(|error| ServeError::Task("the reading of the configuration", error))?;
         lives.await.map_err(|error| ServeError::Task("the life cycle of devices", error))?;
+        retiring.await.map_err(|error| ServeError::Task("the taking out of messages", error))?;
         purge.await.map_err(|error| ServeError::Task("the purge", error))
     };
     match timeout(LAST_WAIT, rest).await {
@@ -325,4 +332,18 @@ fn ingest_settings(config: &Config) -> IngestSettings {
 
 fn purge_settings(config: &Config) -> PurgeSettings {
     PurgeSettings { batch: config.archive.purge_batch, interval: config.archive.purge_interval }
+}
+
+fn archive_limits(config: &Config) -> ArchiveLimits {
+    let most = &config.archive.most;
+    let most = [
+        (Class::Content, most.content),
+        (Class::KeyTransport, most.key_transport),
+        (Class::Plain, most.plain),
+        (Class::Signal, most.signal),
+    ];
+    ArchiveLimits {
+        most: most.into_iter().filter(|(_, most)| *most > 0).collect(),
+        once_read: config.archive.once_read.clone(),
+    }
 }

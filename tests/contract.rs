@@ -44,6 +44,7 @@ mod contract {
     mod plans;
     pub mod preferences;
     pub mod retention;
+    pub mod retire;
     pub mod retraction;
     pub mod schema;
     pub mod sessions;
@@ -74,6 +75,12 @@ macro_rules! on_both_databases {
 }
 
 on_both_databases! {
+    retire {
+        an_archive_keeps_so_many_of_a_class_and_the_oldest_go,
+        a_retired_copy_takes_nothing_from_the_other_archive,
+        what_every_listed_device_has_read_goes_if_the_operator_wants_it,
+        a_retired_copy_stays_in_its_place,
+    }
     schema {
         an_unmigrated_database_is_refused,
         a_newer_schema_is_refused,

@@ -25,7 +25,9 @@ fn files(directory: &str, ending: &str) -> Vec<PathBuf> {
 #[test]
 fn every_linked_file_exists() {
     let mut documents = Vec::new();
-    for directory in [".", "docs", "plugins", "charts", "charts/multiend", "monitoring", "packaging", "crypto", "client"] {
+    for directory in
+        [".", "docs", "plugins", "charts", "charts/multiend", "monitoring", "packaging", "crypto", "client"]
+    {
         documents.extend(files(directory, ".md"));
     }
     let mut links = 0;

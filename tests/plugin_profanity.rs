@@ -18,8 +18,9 @@ use devices::World;
 use multiend_client::{Door, Protocol, Protocols};
 use profanity::Profanity;
 use support::multiend::Multiend;
-use support::plugin::{Setup, prosody};
+use support::plugin::Setup;
 use support::process::poll;
+use support::prosody::Prosody;
 
 /// The ids of an account's devices in the legacy protocol, as soon as it has so many.
 fn devices_of(multiend: &Multiend, user: &str, count: usize) -> Vec<u64> {
@@ -39,9 +40,9 @@ fn devices_of(multiend: &Multiend, user: &str, count: usize) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn profanity_writes_reads_and_catches_up_from_the_archive() {
-    let setup = Setup::with(prosody(&["alice", "bob"]), "");
-    setup.prosody.befriend("alice", "bob");
-    let port = setup.prosody.c2s_port();
+    let setup = Setup::<Prosody>::start(&["alice", "bob"]);
+    setup.server.befriend("alice", "bob");
+    let port = setup.server.c2s_port();
     let world = World::new(port, Door::Direct);
     let laptop = world.device_in(Protocols::only(Protocol::Legacy), "bob", "laptop").await;
     let [mut alice, mut bob] = ["alice", "bob"].map(|user| Profanity::new(port, user));

@@ -1,4 +1,4 @@
-//! slixmpp with slixmpp-omemo, which nobody here wrote and which knows nothing of multiend, on a Prosody with the plugin: two
+//! slixmpp with slixmpp-omemo, which nobody here wrote and which knows nothing of multiend, on a Prosody and on an ejabberd with the plugin: two
 //! devices on each side, both protocols, at their own addresses. With them the reference client, which reads archives.
 #![allow(
     clippy::unwrap_used,
@@ -17,14 +17,16 @@ mod support;
 use devices::World;
 use multiend_client::{Door, Protocol, Protocols};
 use slixmpp::Peer;
-use support::plugin::Setup;
+use support::ejabberd::Ejabberd;
+use support::plugin::{Server, Setup};
+use support::prosody::Prosody;
 
-struct Place {
-    setup: Setup,
+struct Place<S> {
+    setup: Setup<S>,
     states: tempfile::TempDir,
 }
 
-impl Place {
+impl<S: Server> Place<S> {
     fn new() -> Self {
         let setup = Setup::start(&["alice", "bob"]);
         Self { setup, states: tempfile::tempdir().unwrap() }
@@ -33,7 +35,7 @@ impl Place {
     /// A device on slixmpp; the same again if it has been there before.
     fn slixmpp(&self, user: &str, device: &str) -> Peer {
         let state = self.states.path().join(format!("{user}-{device}.json"));
-        Peer::start(self.setup.prosody.c2s_port(), user, &state)
+        Peer::start(self.setup.server.c2s_port(), user, &state)
     }
 
     /// What the database says: how many prekeys were issued, and that none was twice.
@@ -46,9 +48,8 @@ impl Place {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_devices_of_each_side_read_everything_in_both_protocols() {
-    let place = Place::new();
+async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>() {
+    let place = Place::<S>::new();
     let mut alice = [place.slixmpp("alice", "phone"), place.slixmpp("alice", "laptop")];
     let mut bob = [place.slixmpp("bob", "phone"), place.slixmpp("bob", "laptop")];
     for protocol in [Protocol::Omemo2, Protocol::Legacy] {
@@ -93,10 +94,9 @@ async fn two_devices_of_each_side_read_everything_in_both_protocols() {
     laptop.goes_away();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_was_away_catches_up_from_the_archive() {
-    let place = Place::new();
-    let world = World::new(place.setup.prosody.c2s_port(), Door::Direct);
+async fn a_device_that_was_away_catches_up_from_the_archive<S: Server>() {
+    let place = Place::<S>::new();
+    let world = World::new(place.setup.server.c2s_port(), Door::Direct);
     let mut bob = place.slixmpp("bob", "phone");
     let mut alice = world.device_in(Protocols::both(Protocol::Omemo2), "alice", "phone").await;
     let mut sibling = place.slixmpp("alice", "laptop");
@@ -125,4 +125,28 @@ async fn a_device_that_was_away_catches_up_from_the_archive() {
     alice.says("bob", "all read").await;
     bob.reads("alice", Protocol::Omemo2, "all read");
     place.issued();
+}
+
+mod on_prosody {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_devices_of_each_side_read_everything_in_both_protocols() {
+        super::two_devices_of_each_side_read_everything_in_both_protocols::<super::Prosody>().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_device_that_was_away_catches_up_from_the_archive() {
+        super::a_device_that_was_away_catches_up_from_the_archive::<super::Prosody>().await;
+    }
+}
+
+mod on_ejabberd {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_devices_of_each_side_read_everything_in_both_protocols() {
+        super::two_devices_of_each_side_read_everything_in_both_protocols::<super::Ejabberd>().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_device_that_was_away_catches_up_from_the_archive() {
+        super::a_device_that_was_away_catches_up_from_the_archive::<super::Ejabberd>().await;
+    }
 }

@@ -1,6 +1,6 @@
 //! `multiend admin export OWNER`: what is kept for an account, in the portable form of XEP-0227 (server-data): its OMEMO
-//! nodes as PEP nodes, its preferences, and its archive as XEP-0313 results, oldest first. Addresses are those of the
-//! accounts themselves, not their aliases.
+//! nodes as PEP nodes, its preferences, the history of its devices (`urn:multiend:0`, which servers pass over), and its
+//! archive as XEP-0313 results, oldest first. Addresses are those of the accounts themselves, not their aliases.
 //!
 //! Written page by page as it is read: memory does not grow with the archive. Messages that come meanwhile may be at its end.
 
@@ -9,14 +9,14 @@ use std::str;
 
 use jid::Jid;
 
-use crate::model::{Clock, DeviceId, Direction, Owner, Protocol, StoredCopy};
-use crate::stanza::device_list;
+use crate::model::{Clock, DeviceId, Direction, HistoryHead, Owner, Protocol, StoredCopy};
 use crate::stanza::mam::{expired_placeholder, push_preferences, push_result};
 use crate::stanza::message::assemble;
 use crate::stanza::namespace::{DATA_FORM, PUBSUB, PUBSUB_OWNER};
 use crate::stanza::pubsub::Node;
 use crate::stanza::tree::push_attribute;
-use crate::store::{Edge, Filter, Page, PageQuery, Store, StoreError};
+use crate::stanza::{device_list, history};
+use crate::store::{Edge, Filter, HistoryRead, Page, PageQuery, Store, StoreError};
 
 /// The namespace of XEP-0227.
 const PIE: &str = "urn:xmpp:pie:0";
@@ -66,6 +66,7 @@ pub async fn export<S: Store + ?Sized>(
     let mut preferences = String::new();
     push_preferences(&mut preferences, &store.preferences(owner).await?, Jid::to_string);
     writeln!(out, "{preferences}")?;
+    history(store, clock, owner, out).await?;
     archive(store, clock, owner, out).await?;
     out.write_all(b"</user>\n</host>\n</server-data>\n")?;
     Ok(out.flush()?)
@@ -129,6 +130,29 @@ fn push_node(configured: &mut String, items: &mut String, node: Node, content: &
     items.push('>');
     items.push_str(content);
     items.push_str("</items>");
+}
+
+/// The verifiable history of the owner's lists and identity keys, as clients are given it, part by part.
+async fn history<S: Store + ?Sized>(
+    store: &S,
+    clock: &dyn Clock,
+    owner: &Owner,
+    out: &mut impl Write,
+) -> Result<(), ExportError> {
+    let mut known = HistoryHead::START;
+    loop {
+        // What is read is always on its own chain; an account without devices has no entries.
+        let HistoryRead::Entries { head, entries } = store.history(owner, &known, PAGE, clock.now()).await? else {
+            return Ok(());
+        };
+        if entries.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "{}", history::write(owner, &head, &entries))?;
+        for entry in &entries {
+            known = known.after(owner, entry.at, entry.protocol, &entry.change);
+        }
+    }
 }
 
 async fn archive<S: Store + ?Sized>(

@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use super::classify::SkipReason;
+use super::retire::Retired;
 use crate::model::{Class, Timestamp};
 use crate::store::{Appended, Purged};
 
@@ -207,7 +208,7 @@ impl ArchiveMetrics {
         for kind in ["page", "count", "metadata"] {
             self.query_seconds.with_label_values(&[kind]);
         }
-        for what in ["expired", "trimmed", "bodies"] {
+        for what in ["expired", "trimmed", "bodies", "surplus", "read"] {
             self.purged.with_label_values(&[what]);
         }
     }
@@ -301,6 +302,13 @@ impl ArchiveMetrics {
     /// What one purge step did.
     pub fn purged(&self, purged: Purged) {
         for (what, number) in [("expired", purged.expired), ("trimmed", purged.trimmed), ("bodies", purged.bodies)] {
+            self.purged.with_label_values(&[what]).inc_by(number);
+        }
+    }
+
+    /// What was taken out of archives before it expired.
+    pub fn retired(&self, retired: Retired) {
+        for (what, number) in [("surplus", retired.surplus), ("read", retired.read)] {
             self.purged.with_label_values(&[what]).inc_by(number);
         }
     }

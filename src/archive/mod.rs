@@ -15,6 +15,7 @@ pub mod query;
 pub mod read;
 mod reader;
 pub mod retention;
+pub mod retire;
 pub mod retraction;
 pub mod view;
 

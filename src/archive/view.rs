@@ -11,7 +11,7 @@ use bytes::Bytes;
 use jid::BareJid;
 
 use super::classify::is_otherwise_encrypted;
-use crate::model::{DeviceId, Owner, Protocol, Unreadable};
+use crate::model::{DeviceId, Owner, Protocol, ProtocolDevice, Unreadable};
 use crate::stanza::tree::{Element, TreeError};
 use crate::stanza::{cut, jid_escaping, omemo};
 
@@ -143,13 +143,35 @@ impl Viewer {
         found.iter().all(by_others) && !is_otherwise_encrypted(message)
     }
 
-    /// Whether a group of headers is for the owner: by its bare JID, or by its alias, whatever the component is called
-    /// (XEP-0106). One that names no JID might be, too.
     fn is_own(&self, jid: &str) -> bool {
-        let Ok(jid) = BareJid::new(jid.trim()) else { return true };
-        jid == *self.owner.jid()
-            || jid.node().is_some_and(|account| jid_escaping::unescape(account.as_str()) == self.owner.as_str())
+        is_of(&self.owner, jid)
     }
+}
+
+/// Whether a group of headers is for an owner: by its bare JID, or by its alias, whatever the component is called (XEP-0106).
+/// One that names no JID might be, too.
+fn is_of(owner: &Owner, jid: &str) -> bool {
+    let Ok(jid) = BareJid::new(jid.trim()) else { return true };
+    jid == *owner.jid() || jid.node().is_some_and(|account| jid_escaping::unescape(account.as_str()) == owner.as_str())
+}
+
+/// The devices that a message has headers for, as far as they may be the owner's (the legacy protocol does not say whose a
+/// device is); `None` where it is not OMEMO, or not all of it could be read.
+pub(super) fn headers_for(message: &Element<'_>, owner: &Owner) -> Option<Vec<ProtocolDevice>> {
+    let found = omemo::find(message);
+    let mut devices = Vec::new();
+    for encrypted in &found {
+        if encrypted.headers.len() >= omemo::MAX_HEADERS || encrypted.groups.iter().any(|group| group.opaque) {
+            return None;
+        }
+        for header in &encrypted.headers {
+            let group = header.group.and_then(|group| encrypted.groups.get(group));
+            if group.is_none_or(|group| is_of(owner, group.jid)) {
+                devices.push(ProtocolDevice { protocol: encrypted.protocol, device: header.rid });
+            }
+        }
+    }
+    (!found.is_empty()).then_some(devices)
 }
 
 /// Spans as they count from the start of the stanza.

@@ -42,7 +42,7 @@ impl Given {
     pub fn is_reloaded(key: &str) -> bool {
         let stands_for =
             |pattern: &&str| if pattern.ends_with('.') { key.starts_with(*pattern) } else { key == *pattern };
-        RELOADED.iter().any(|pattern| stands_for(&pattern)) && !FIXED.contains(&key)
+        RELOADED.iter().any(stands_for) && !FIXED.contains(&key)
     }
 }
 

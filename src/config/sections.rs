@@ -8,9 +8,9 @@ use std::time::Duration;
 use jid::BareJid;
 use serde::Deserialize;
 
-use super::values::{LogLevel, ServerAddress, accounts, duration, duration_or_zero, within};
+use super::values::{LogLevel, ServerAddress, accounts, classes, duration, duration_or_zero, within};
 use crate::archive::Keep;
-use crate::model::Unreadable;
+use crate::model::{Class, Unreadable};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -204,6 +204,15 @@ pub struct ArchiveSettings {
     pub unreadable: Unreadable,
     /// `[archive.retention]`.
     pub retention: RetentionSettings,
+    /// `[archive.most]`.
+    pub most: MostSettings,
+    /// Classes of which a message goes once every listed device of its owner has read past it; of `"key_transport"`, those
+    /// that it has a header for. Default none.
+    #[serde(deserialize_with = "classes")]
+    pub once_read: Vec<Class>,
+    /// How often all archives are looked through for what `most` and `once_read` take out of them. Default 1 h.
+    #[serde(deserialize_with = "duration")]
+    pub retire_interval: Duration,
 }
 
 impl Default for ArchiveSettings {
@@ -219,6 +228,9 @@ impl Default for ArchiveSettings {
             purge_batch: 500,
             unreadable: Unreadable::default(),
             retention: RetentionSettings::default(),
+            most: MostSettings::default(),
+            once_read: Vec::new(),
+            retire_interval: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -243,6 +255,24 @@ impl Default for RetentionSettings {
         let month = Keep::For(DAY.saturating_mul(30));
         Self { content: month, key_transport: month, plain: month, signal: month }
     }
+}
+
+/// `[archive.most]`: how many messages of each kind an archive keeps; 0: any number. The oldest go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MostSettings {
+    /// Messages with an encrypted payload; at most 1,000,000,000. Default 0.
+    #[serde(deserialize_with = "within::<_, _, 0, 1_000_000_000>")]
+    pub content: u64,
+    /// OMEMO messages without payload. Default 0.
+    #[serde(deserialize_with = "within::<_, _, 0, 1_000_000_000>")]
+    pub key_transport: u64,
+    /// Messages in clear. Default 0.
+    #[serde(deserialize_with = "within::<_, _, 0, 1_000_000_000>")]
+    pub plain: u64,
+    /// Receipts, markers and the like. Default 0.
+    #[serde(deserialize_with = "within::<_, _, 0, 1_000_000_000>")]
+    pub signal: u64,
 }
 
 /// `[plugin]`: the module in the server (docs/plugin-protocol.md).

@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{fmt, fs, io};
 
 use crate::archive::Keep;
-use crate::model::Unreadable;
+use crate::model::{Class, Unreadable};
 use jid::{BareJid, DomainPart};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -262,6 +262,16 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 }
 
 const NOT_TEXT: &str = "write it as a text, in quotes";
+
+/// Reads classes of messages, by the names of their keys in `[archive.retention]`.
+pub(super) fn classes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Class>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let class = |name: String| {
+        let known = Class::ALL.into_iter().find(|class| class.name().replace('-', "_") == name);
+        known.ok_or_else(|| de::Error::custom("the kinds of messages are content, key_transport, plain, signal"))
+    };
+    names.into_iter().map(class).collect()
+}
 
 /// Reads a secret.
 pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {

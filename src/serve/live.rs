@@ -115,7 +115,8 @@ fn plugin_page_limits(config: &Config) -> PageLimits {
     PageLimits { max_bytes: limits.max_bytes.min(PLUGIN_PAGE_BYTES), ..limits }
 }
 
-fn retention(config: &Config) -> Retention {
+/// How long messages are kept, as the configuration says.
+pub fn retention(config: &Config) -> Retention {
     let kept = &config.archive.retention;
     Retention { content: kept.content, key_transport: kept.key_transport, plain: kept.plain, signal: kept.signal }
 }

@@ -19,6 +19,8 @@ pub(super) struct ArchiveEnd {
     pub(super) last_at: Option<i64>,
     /// What becomes of messages with those in no list; `None` if the owner has set no preferences.
     pub(super) default: Option<ArchiveDefault>,
+    /// The number of the archive's next address, where the database numbers them.
+    pub(super) next_address: i64,
 }
 
 impl ArchiveEnd {
@@ -36,6 +38,7 @@ pub(super) struct EndRow {
     next_sequence: i64,
     last_at: Option<i64>,
     archive_default: Option<i16>,
+    next_address: i64,
 }
 
 impl EndRow {
@@ -46,6 +49,7 @@ impl EndRow {
             next_sequence: self.next_sequence,
             last_at: self.last_at,
             default: self.archive_default.map(preferences::default_from_column).transpose()?,
+            next_address: self.next_address,
         };
         Ok((self.jid, end))
     }

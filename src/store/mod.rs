@@ -11,6 +11,7 @@ mod archive_id_secret;
 mod census;
 mod claims;
 mod columns;
+mod compact;
 mod cursor;
 mod dead_letter;
 mod device;
@@ -28,6 +29,7 @@ mod notice;
 mod paging;
 pub mod postgres;
 mod preferences;
+mod retire;
 mod schema;
 pub mod sqlite;
 mod transaction;
@@ -52,6 +54,7 @@ pub use lifecycle::{
 pub use metrics::{Connections, StoreMetrics};
 pub use notice::{Notice, NoticeKind, NoticeStore};
 pub use preferences::PreferencesStore;
+pub use retire::{LiveCopy, RetireStore, Skimmed};
 
 /// A database with everything in it.
 pub trait Store:
@@ -68,6 +71,7 @@ pub trait Store:
     + DeadLetterStore
     + EraseStore
     + LifecycleStore
+    + RetireStore
 {
     /// What the store measures of itself, to be registered once.
     fn metrics(&self) -> &StoreMetrics;

@@ -161,7 +161,7 @@ pub async fn limits_hold_over_instances(database: Database) {
 /// An instance may lend an account a thousandth of its allowance; neither that nor a restart gives it more.
 pub async fn an_allowance_is_kept_to_a_thousandth_over_instances_and_restarts(database: Database) {
     const LIMIT: usize = 2_000;
-    let mut stores = vec![database.open().await, database.open().await];
+    let mut stores = [database.open().await, database.open().await];
     let owners: Vec<_> = (0..11).map(|number| owner(&format!("o{number}"))).collect();
     for owner in &owners {
         let session = super::words::session("phone");

@@ -170,10 +170,11 @@ pub async fn shared_bodies_go_with_the_last_copy_whoever_comes_last(database: Da
 /// Whoever adds a column that can hold a JID says here why erasing an account covers it.
 pub async fn every_column_that_may_name_an_account_is_covered(database: Database) {
     // Tables without a column `account`, which tells what is the account's own.
-    const WITHOUT_ACCOUNT: [&str; 8] = [
-        "account", // the last to go
-        "body",    // goes with its last copy
-        "meta",    // the deployment's
+    const WITHOUT_ACCOUNT: [&str; 9] = [
+        "account",    // the last to go
+        "body",       // goes with its last copy
+        "body_block", // as do the messages in it
+        "meta",       // the deployment's
         "dead_letter",
         "dead_letter_owner", // by owner
         "claim_budget",      // by name

@@ -19,17 +19,26 @@ const ROUNDS: usize = 7;
 
 /// Alice has 100,000 copies of messages with four peers, one a second, and 30,000 prekeys of her device 2 that she has
 /// withdrawn; 20,000 other accounts have bundles and archives too.
-const FILL: [&str; 12] = [
-    "INSERT INTO account (jid, next_sequence, last_at, created_at)
-     SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0
+const FILL: [&str; 14] = [
+    "INSERT INTO account (jid, next_sequence, last_at, created_at, next_address)
+     SELECT CASE n WHEN 1 THEN 'alice@example.org' ELSE 'u' || n || '@example.org' END, 1000000, 0, 0, 21
      FROM generate_series(1, 20000) n",
-    "INSERT INTO body (id, bytes) SELECT n, decode(repeat('ab', 40), 'hex') FROM generate_series(1, 160000) n",
-    "SELECT setval('body_id_seq', 160001)",
-    "INSERT INTO entry (account, sequence, archive_id, peer, peer_resource, direction, class, at, expires_at, body, size)
-     SELECT CASE WHEN n <= 100000 THEN (SELECT id FROM account WHERE jid = 'alice@example.org') ELSE 2 + n % 19000 END,
-            n, 'id' || n, 'peer' || n % 4 || '@example.net', 'r' || n % 16, 1, 1, 1780000000000000 + n * 1000000::bigint,
-            CASE WHEN n % 5 = 0 THEN 1900000000000000 + n END, n, 40
+    "INSERT INTO body_block (id, ends, holders, bytes)
+     SELECT n, '{40}', '{1}', decode(repeat('ab', 40), 'hex') FROM generate_series(1, 160000) n",
+    "SELECT setval('body_block_id_seq', 160001)",
+    "INSERT INTO address (account, number, jid)
+     SELECT id, n, 'peer' || (n - 1) % 4 || '@example.net' || CASE WHEN n < 5 THEN '' ELSE '/r' || n - 5 END
+     FROM account, generate_series(1, 20) n WHERE jid = 'alice@example.org'",
+    "INSERT INTO entry (at, expires_at, origin, account, sequence, peer, peer_full, own_full, block, id_key, position, kind,
+         archive_id)
+     SELECT 1780000000000000 + n * 1000000::bigint,
+            CASE WHEN n % 5 = 0 THEN 1900000000000000 + n ELSE 9223372036854775807 END, 0,
+            CASE WHEN n <= 100000 THEN (SELECT id FROM account WHERE jid = 'alice@example.org') ELSE 2 + n % 19000 END,
+            n, 1 + n % 4, 5 + n % 16, 0, n,
+            ('x' || encode(substr(sha256(convert_to('id.' || n, 'UTF8')), 1, 4), 'hex'))::bit(32)::integer,
+            1, 1::\"char\", convert_to('id.' || n, 'UTF8')
      FROM generate_series(1, 160000) n",
+    "INSERT INTO archive_trim (account, due_at) SELECT DISTINCT account, 1900000000000000 + account FROM entry",
     "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
          signed_prekey, signed_prekey_signature, published_at)
      SELECT id, 2, 1, '1', 'x', 'x', 1, 1, 'x', 'x', 0 FROM account WHERE jid <> 'alice@example.org'",
@@ -56,8 +65,18 @@ const FILL: [&str; 12] = [
 ];
 
 /// The tables that grow with use.
-const TABLES: [&str; 9] =
-    ["account", "entry", "body", "bundle", "prekey", "last_resort", "claim_budget", "device_life", "history"];
+const TABLES: [&str; 10] = [
+    "account",
+    "entry",
+    "address",
+    "body_block",
+    "bundle",
+    "prekey",
+    "last_resort",
+    "claim_budget",
+    "device_life",
+    "history",
+];
 
 async fn pages(store: &SharedStore) {
     let with = |text: &str| Filter { with: Some(jid(text)), ..Filter::default() };
@@ -71,11 +90,11 @@ async fn pages(store: &SharedStore) {
         Filter { start: time(50_000), ..Filter::default() },
         Filter { start: time(40_000), end: time(60_000), ..with("peer2@example.net") },
         Filter { start: time(200_000), ..Filter::default() },
-        Filter { after_id: Some(id("id30000")), before_id: Some(id("id70000")), ..with("peer3@example.net") },
-        Filter { ids: (0..20).map(|n| id(format!("id{}", 50_000 + n))).collect(), ..Filter::default() },
+        Filter { after_id: Some(id("id.30000")), before_id: Some(id("id.70000")), ..with("peer3@example.net") },
+        Filter { ids: (0..20).map(|n| id(format!("id.{}", 50_000 + n))).collect(), ..Filter::default() },
     ];
     for filter in filters {
-        for edge in [Edge::First, Edge::Last, Edge::After(id("id50000")), Edge::Before(id("id50000"))] {
+        for edge in [Edge::First, Edge::Last, Edge::After(id("id.50000")), Edge::Before(id("id.50000"))] {
             let query = PageQuery { owner: alice(), filter: filter.clone(), edge, max: 20, max_bytes: 10_000 };
             assert!(matches!(store.page(&query, at(0)).await.unwrap(), Page::Copies { .. }));
         }

@@ -19,7 +19,17 @@ fn root() -> &'static Path {
 
 fn documents() -> Vec<(PathBuf, String)> {
     let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
-    for directory in ["docs", "plugins", "plugins/prosody", "crypto", "client"] {
+    for directory in [
+        "docs",
+        "plugins",
+        "plugins/prosody",
+        "charts",
+        "charts/multiend",
+        "monitoring",
+        "packaging",
+        "crypto",
+        "client",
+    ] {
         let Ok(entries) = fs::read_dir(root().join(directory)) else { continue };
         let files = entries.map(|entry| entry.unwrap().path());
         paths.extend(files.filter(|path| path.extension().is_some_and(|ending| ending == "md")));

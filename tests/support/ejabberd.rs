@@ -1,5 +1,6 @@
 //! A private ejabberd, set up as an ordinary deployment: internal accounts, carbons, stream management, PEP, blocking.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,14 +38,24 @@ const MODULES: &str = "  mod_adhoc: {}
 pub struct Builder {
     domain: String,
     users: Vec<(String, String)>,
+    strangers: Vec<(String, String)>,
     components: Vec<(String, String)>,
     modules: String,
+    left_out: Vec<String>,
     top: String,
     service: String,
     load_paths: Vec<PathBuf>,
+    federation: Option<(u16, u16)>,
 }
 
 impl Builder {
+    /// Takes other servers on a port of loopback, without TLS, and expects all others at another. They are looked up as the
+    /// machine looks up names, so the other's is `localhost`.
+    pub fn federates(mut self, port: u16, other_port: u16) -> Self {
+        self.federation = Some((port, other_port));
+        self
+    }
+
     /// Serves another domain than [`DOMAIN`].
     pub fn domain(mut self, domain: &str) -> Self {
         self.domain = domain.into();
@@ -63,6 +74,13 @@ impl Builder {
         self
     }
 
+    /// Adds an account, whose password is its name, on another domain of the same server: a stranger for a component that
+    /// does not serve that domain.
+    pub fn stranger(mut self, name: &str, domain: &str) -> Self {
+        self.strangers.push((name.into(), domain.into()));
+        self
+    }
+
     /// Adds the usual component: [`COMPONENT`] with [`SECRET`].
     pub fn multiend(self) -> Self {
         self.component(COMPONENT, SECRET)
@@ -78,6 +96,12 @@ impl Builder {
     pub fn module(mut self, lines: &str) -> Self {
         self.modules.push_str(lines);
         self.modules.push('\n');
+        self
+    }
+
+    /// Leaves out one of the modules that are there otherwise.
+    pub fn without_module(mut self, name: &str) -> Self {
+        self.left_out.push(format!("  {name}:"));
         self
     }
 
@@ -108,7 +132,7 @@ impl Builder {
             server: None,
             dir,
             domain: self.domain.clone(),
-            users: self.users.clone(),
+            accounts: self.accounts(),
             load_paths: self.load_paths.clone(),
             c2s_port: free_port(),
             component_port: free_port(),
@@ -118,7 +142,17 @@ impl Builder {
         ejabberd
     }
 
+    /// Domain, name and password of everybody.
+    fn accounts(&self) -> Vec<[String; 3]> {
+        let users = self.users.iter().map(|(name, password)| [self.domain.clone(), name.clone(), password.clone()]);
+        let strangers = self.strangers.iter().map(|(name, domain)| [domain.clone(), name.clone(), name.clone()]);
+        users.chain(strangers).collect()
+    }
+
     fn config(&self, ejabberd: &Ejabberd) -> String {
+        let domains: BTreeSet<&str> =
+            self.strangers.iter().map(|(_, domain)| domain.as_str()).chain([self.domain.as_str()]).collect();
+        let domains = domains.into_iter().collect::<Vec<_>>().join(", ");
         let mut hosts = String::new();
         for (jid, secret) in &self.components {
             let _ = write!(hosts, "\n      {jid}: {{password: {secret:?}}}");
@@ -139,26 +173,38 @@ impl Builder {
             )
         };
         format!(
-            "hosts: [{domain}]
+            "hosts: [{domains}]
 loglevel: info
 log_rotate_size: infinity
 auth_method: internal
 auth_password_format: plain
 disable_sasl_mechanisms: [digest-md5]
-s2s_access: none
-listen:
+{s2s}listen:
   -
     port: {c2s}
     ip: 127.0.0.1
     module: ejabberd_c2s
     access: all
     shaper: none
-{service}{top}
+{service}{s2s_listener}{top}
 modules:
-{MODULES}{modules}",
-            domain = self.domain,
+{stock}{dialback}{modules}",
+            stock = MODULES
+                .split_inclusive('\n')
+                .filter(|line| !self.left_out.iter().any(|name| line.starts_with(name)))
+                .collect::<String>(),
             c2s = ejabberd.c2s_port,
             top = self.top,
+            s2s = match &self.federation {
+                Some((_, port)) => format!("s2s_use_starttls: false\noutgoing_s2s_port: {port}\n"),
+                None => "s2s_access: none\n".into(),
+            },
+            s2s_listener = match &self.federation {
+                Some((port, _)) =>
+                    format!("  -\n    port: {port}\n    ip: 127.0.0.1\n    module: ejabberd_s2s_in\n    shaper: none\n"),
+                None => String::new(),
+            },
+            dialback = if self.federation.is_some() { "  mod_s2s_dialback: {}\n" } else { "" },
             modules = self.modules,
         )
     }
@@ -169,7 +215,7 @@ pub struct Ejabberd {
     server: Option<Process>,
     dir: TempDir,
     domain: String,
-    users: Vec<(String, String)>,
+    accounts: Vec<[String; 3]>,
     load_paths: Vec<PathBuf>,
     c2s_port: u16,
     component_port: u16,
@@ -181,11 +227,14 @@ impl Ejabberd {
         Builder {
             domain: DOMAIN.into(),
             users: vec![],
+            strangers: vec![],
             components: vec![],
             modules: String::new(),
+            left_out: vec![],
             top: String::new(),
             service: String::new(),
             load_paths: vec![],
+            federation: None,
         }
     }
 
@@ -239,14 +288,14 @@ impl Ejabberd {
             .env("EJABBERD_LOG_PATH", self.log_path())
             .env("EJABBERD_PID_PATH", self.dir.path().join("ejabberd.pid"))
             .env("ERL_CRASH_DUMP_BYTES", "0")
-            .args(["+K", "true", "+P", "250000", "-noinput"]);
+            // It shares the machine: no spinning while it waits.
+            .args(["+K", "true", "+P", "250000", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none", "-noinput"]);
         for path in &self.load_paths {
             program = program.arg("-pa").arg(path);
         }
         let mut after_start = String::new();
-        for (name, password) in &self.users {
-            let _ =
-                write!(after_start, "ejabberd_auth:try_register(<<{name:?}>>,<<{:?}>>,<<{password:?}>>),", self.domain);
+        for [domain, name, password] in &self.accounts {
+            let _ = write!(after_start, "ejabberd_auth:try_register(<<{name:?}>>,<<{domain:?}>>,<<{password:?}>>),");
         }
         let _ = write!(after_start, "ok=file:write_file({ready:?},<<>>).");
         let spool = format!("{:?}", self.dir.path().join("spool"));

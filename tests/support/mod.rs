@@ -9,6 +9,7 @@
 
 pub mod archive;
 pub mod ejabberd;
+pub mod ejabberd_plugin;
 pub mod multiend;
 pub mod omemo;
 pub mod plugin;

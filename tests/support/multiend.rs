@@ -123,6 +123,11 @@ impl Multiend {
         self
     }
 
+    /// The process id, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").pid()
+    }
+
     /// The port of its `/metrics`, `/healthz` and `/readyz`.
     pub fn http_port(&self) -> u16 {
         self.http_port

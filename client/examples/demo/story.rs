@@ -51,7 +51,7 @@ pub async fn tell(servers: &mut Servers, clients: Clients) -> Outcome {
 
 /// In which protocol a message goes, for clients that have to be told: half of them in either.
 fn protocol_of(number: usize) -> Protocol {
-    if number / 2 % 2 == 0 { Protocol::Omemo2 } else { Protocol::Legacy }
+    if (number / 2).is_multiple_of(2) { Protocol::Omemo2 } else { Protocol::Legacy }
 }
 
 async fn everybody_publishes(world: &World, clients: Clients) -> People {
@@ -106,8 +106,9 @@ async fn one_device_is_away(world: &World, people: &mut People, secret: &str, ou
     println!("\n3. alice's laptop goes away; {WHILE_AWAY} messages go to and fro; it comes back and catches up.");
     people[ALICE_LAPTOP].goes_away().await;
     let text = |number: usize| format!("while the laptop is away, {secret} number {number}");
-    let writer =
-        |number: usize| if number % 2 == 0 { ("bob", BOB_PHONE, "alice") } else { ("alice", ALICE_PHONE, "bob") };
+    let writer = |number: usize| {
+        if number.is_multiple_of(2) { ("bob", BOB_PHONE, "alice") } else { ("alice", ALICE_PHONE, "bob") }
+    };
     for number in 0..WHILE_AWAY {
         let (from, speaker, to) = writer(number);
         people[speaker].says(to, &text(number), protocol_of(number)).await;

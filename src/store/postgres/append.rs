@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
+use super::address::Numbers;
+use super::block::Place;
 use super::consume::consume;
-use super::preferences;
-use crate::model::{ArchivedMessage, Clock, Origin, SystemClock};
-use crate::store::append_plan::{ArchiveEnd, EndRow, Plan, key_exchanges, plan};
+use super::entry::{NEVER, StoredId};
+use super::{address, block, entry, preferences};
+use crate::model::{ArchivedMessage, Clock, Origin, SystemClock, Timestamp};
+use crate::store::append_plan::{ArchiveEnd, EndRow, NewEntry, Plan, key_exchanges, plan};
 use crate::store::transaction::End;
-use crate::store::{Appended, StoreError, columns};
+use crate::store::{Appended, StoreError};
 
 /// Appends a batch, or does nothing and gives `None` if one of the `owners`, who are sorted, is unknown.
 pub(super) async fn append(
@@ -26,14 +29,14 @@ pub(super) async fn append(
     }
     let known = known_ids(connection, batch, &ends).await?;
     let listed = preferences::listed(connection, batch, &ends).await?;
-    let plan = plan(batch, ends, known, &listed)?;
+    let mut plan = plan(batch, ends, known, &listed)?;
     let exchanges = key_exchanges(batch);
     if plan.is_empty() && exchanges.is_empty() {
         return Ok(End::Abandon(Some(plan.appended)));
     }
     if !plan.is_empty() {
         retract(connection, &plan).await?;
-        insert(connection, &plan).await?;
+        insert(connection, &mut plan).await?;
         move_ends(connection, &plan).await?;
     }
     consume(connection, &exchanges, SystemClock.now()).await?;
@@ -42,7 +45,7 @@ pub(super) async fn append(
 
 async fn lock_ends(connection: &mut PgConnection, owners: &[&str]) -> Result<BTreeMap<String, ArchiveEnd>, StoreError> {
     let rows: Vec<EndRow> = sqlx::query_as(
-        "SELECT jid, id, next_sequence, last_at, archive_default FROM account WHERE jid = ANY ($1) ORDER BY jid
+        "SELECT jid, id, next_sequence, last_at, archive_default, next_address::bigint FROM account WHERE jid = ANY ($1) ORDER BY jid
          FOR NO KEY UPDATE",
     )
     .bind(owners)
@@ -54,11 +57,13 @@ async fn lock_ends(connection: &mut PgConnection, owners: &[&str]) -> Result<BTr
 /// Puts tombstones in the place of what is retracted. Both sides of a local message share its body.
 async fn retract(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
     for retraction in &plan.retractions {
-        sqlx::query("UPDATE body SET bytes = $2, origin = NULL WHERE origin = $1")
-            .bind(retraction.origin.to_sql())
-            .bind(retraction.tombstone.as_ref())
-            .execute(&mut *connection)
-            .await?;
+        let places: Vec<Place> =
+            sqlx::query_as("UPDATE entry SET origin = 0 WHERE origin = $1 AND origin <> 0 RETURNING block, position")
+                .bind(retraction.origin.to_sql())
+                .fetch_all(&mut *connection)
+                .await?;
+        let places: Vec<Place> = places.into_iter().filter(|(block, _)| *block != 0).collect();
+        block::replace(connection, &places, &retraction.tombstone).await?;
     }
     Ok(())
 }
@@ -69,58 +74,114 @@ async fn known_ids(
     batch: &[ArchivedMessage],
     ends: &BTreeMap<String, ArchiveEnd>,
 ) -> Result<HashSet<(i64, String)>, StoreError> {
-    let copies = || batch.iter().flat_map(|message| &message.copies);
-    let accounts: Vec<i64> = copies().filter_map(|copy| ends.get(copy.owner.as_str())).map(|end| end.account).collect();
-    let ids: Vec<&str> = copies().map(|copy| copy.archive_id.as_str()).collect();
-    let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT named.account, named.id FROM unnest($1::bigint[], $2::text[]) AS named (account, id)
-         CROSS JOIN LATERAL (SELECT FROM entry WHERE account = named.account AND archive_id = named.id LIMIT 1) AS found",
-    )
-    .bind(accounts)
-    .bind(ids)
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().collect())
+    let mut named = Vec::new();
+    for copy in batch.iter().flat_map(|message| &message.copies) {
+        if let Some(end) = ends.get(copy.owner.as_str()) {
+            named.push((end.account, &copy.archive_id));
+        }
+    }
+    let ids: Vec<(i64, StoredId)> = named.iter().map(|(account, id)| (*account, StoredId::of(id))).collect();
+    let found = entry::find(connection, &ids).await?;
+    let known = found.into_iter().filter_map(|(place, _)| named.get(place));
+    Ok(known.map(|(account, id)| (*account, id.as_str().to_owned())).collect())
 }
 
-async fn insert(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
-    let entries = &plan.entries;
-    let place = |entry: &crate::store::append_plan::NewEntry<'_>| {
-        i64::try_from(entry.body).ok().and_then(|body| body.checked_add(1)).ok_or(StoreError::Range("batch"))
-    };
-    let bodies: Vec<i64> = entries.iter().map(place).collect::<Result<_, _>>()?;
+async fn insert(connection: &mut PgConnection, plan: &mut Plan<'_>) -> Result<(), StoreError> {
+    let numbers = Numbers::of(connection, plan).await?;
+    let places = block::insert(connection, plan).await?;
+    let mut rows = Rows::default();
+    // The first copy of a message stands for it where its author takes it back.
+    let mut origins: Vec<Option<Origin>> = plan.bodies.iter().map(|body| body.origin).collect();
+    for entry in &plan.entries {
+        let origin = origins.get_mut(entry.body).and_then(Option::take);
+        let place = places.get(entry.body).copied().ok_or(StoreError::Range("batch"))?;
+        rows.push(entry, &numbers, place, origin)?;
+    }
     sqlx::query(
-        "WITH fresh AS MATERIALIZED (
-             SELECT place, bytes, expires_at, origin, nextval('body_id_seq') AS id
-             FROM unnest($1::bytea[], $2::bigint[], $15::bigint[])
-                 WITH ORDINALITY AS b (bytes, expires_at, origin, place)),
-         stored AS (
-             INSERT INTO body (id, bytes, expires_at, origin) SELECT id, bytes, expires_at, origin FROM fresh)
-         INSERT INTO entry (account, sequence, archive_id, peer, peer_resource, own_resource, direction, class, at,
-             expires_at, body, size)
-         SELECT e.account, e.sequence, e.archive_id, e.peer, e.peer_resource, e.own_resource, e.direction, e.class, e.at,
-             e.expires_at, fresh.id, e.size
-         FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::smallint[],
-             $10::smallint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::integer[])
-             AS e (account, sequence, archive_id, peer, peer_resource, own_resource, direction, class, at, expires_at,
-                   body, size)
-         JOIN fresh ON fresh.place = e.body",
+        "INSERT INTO entry (at, expires_at, origin, account, sequence, peer, peer_full, own_full, block, id_key, position,
+             kind, archive_id)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[],
+             $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::smallint[], $12::\"char\"[], $13::bytea[])",
     )
-    .bind(plan.bodies.iter().map(|body| body.bytes).collect::<Vec<_>>())
-    .bind(plan.bodies.iter().map(|body| body.expires_at).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.account).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.sequence).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.copy.archive_id.as_str()).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.peer.as_str()).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.copy.peer.resource().map(|resource| resource.as_str())).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.copy.own_resource.as_deref()).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| columns::direction_code(entry.copy.direction)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.class.code()).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.at).collect::<Vec<_>>())
-    .bind(entries.iter().map(|entry| entry.copy.expires_at.map(|expiry| expiry.micros())).collect::<Vec<_>>())
-    .bind(bodies)
-    .bind(entries.iter().map(|entry| entry.size).collect::<Vec<_>>())
-    .bind(plan.bodies.iter().map(|body| body.origin.map(Origin::to_sql)).collect::<Vec<_>>())
+    .bind(rows.at)
+    .bind(rows.expires_at)
+    .bind(rows.origin)
+    .bind(rows.account)
+    .bind(rows.sequence)
+    .bind(rows.peer)
+    .bind(rows.peer_full)
+    .bind(rows.own_full)
+    .bind(rows.block)
+    .bind(rows.id_key)
+    .bind(rows.position)
+    .bind(rows.kind)
+    .bind(rows.archive_id)
+    .execute(&mut *connection)
+    .await?;
+    first_expiry(connection, plan).await
+}
+
+/// The columns of new copies.
+#[derive(Default)]
+struct Rows {
+    at: Vec<i64>,
+    expires_at: Vec<i64>,
+    origin: Vec<i64>,
+    account: Vec<i32>,
+    sequence: Vec<i32>,
+    peer: Vec<i32>,
+    peer_full: Vec<i32>,
+    own_full: Vec<i32>,
+    block: Vec<i32>,
+    id_key: Vec<i32>,
+    position: Vec<i16>,
+    kind: Vec<i8>,
+    archive_id: Vec<Vec<u8>>,
+}
+
+impl Rows {
+    fn push(
+        &mut self,
+        entry: &NewEntry<'_>,
+        numbers: &Numbers,
+        (block, position): Place,
+        origin: Option<Origin>,
+    ) -> Result<(), StoreError> {
+        let id = StoredId::of(&entry.copy.archive_id);
+        self.at.push(entry.at);
+        self.expires_at.push(entry.copy.expires_at.map_or(NEVER, Timestamp::micros));
+        self.origin.push(origin.map_or(0, Origin::to_sql));
+        self.account.push(i32::try_from(entry.account).map_err(|_| StoreError::Range("account"))?);
+        self.sequence.push(i32::try_from(entry.sequence).map_err(|_| StoreError::Range("sequence"))?);
+        self.peer.push(numbers.get(entry, Some(entry.peer.to_string()))?);
+        self.peer_full.push(numbers.get(entry, address::peer_full(entry))?);
+        self.own_full.push(numbers.get(entry, address::own_full(entry))?);
+        self.block.push(block);
+        self.id_key.push(id.key);
+        self.position.push(position);
+        self.kind.push(entry::kind(entry.copy.direction, entry.class, &id));
+        self.archive_id.push(id.bytes);
+        Ok(())
+    }
+}
+
+/// Lets the purge know when to look at archives that have just begun. Of others it knows.
+async fn first_expiry(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
+    let first = |entry: &&NewEntry<'_>| entry.sequence == 1;
+    let (accounts, due): (Vec<i64>, Vec<Option<i64>>) = plan
+        .entries
+        .iter()
+        .filter(first)
+        .map(|entry| (entry.account, entry.copy.expires_at.map(Timestamp::micros)))
+        .unzip();
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO archive_trim (account, due_at) SELECT * FROM unnest($1::bigint[], $2::bigint[]) ON CONFLICT DO NOTHING",
+    )
+    .bind(accounts)
+    .bind(due)
     .execute(connection)
     .await?;
     Ok(())
@@ -128,12 +189,14 @@ async fn insert(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), St
 
 async fn move_ends(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE account a SET next_sequence = n.next_sequence, last_at = n.last_at
-         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n (id, next_sequence, last_at) WHERE a.id = n.id",
+        "UPDATE account a SET next_sequence = n.next_sequence, last_at = n.last_at, next_address = n.next_address
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS n (id, next_sequence, last_at, next_address)
+         WHERE a.id = n.id",
     )
     .bind(plan.ends.values().map(|end| end.account).collect::<Vec<_>>())
     .bind(plan.ends.values().map(|end| end.next_sequence).collect::<Vec<_>>())
     .bind(plan.ends.values().map(|end| end.last_at).collect::<Vec<_>>())
+    .bind(plan.ends.values().map(|end| end.next_address).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -95,10 +95,11 @@ impl ArchiveStore for PostgresStore {
         let (copies, placeholders, bodies, body_bytes): (i64, i64, i64, i64) = self
             .each("archive-totals", |mut db| async move {
                 let totals = sqlx::query_as(
-                    "SELECT (SELECT count(*) FROM entry WHERE body IS NOT NULL),
-                            (SELECT count(*) FROM entry WHERE body IS NULL),
-                            (SELECT count(*) FROM body),
-                            (SELECT coalesce(sum(octet_length(bytes)), 0)::bigint FROM body)",
+                    "SELECT held.copies, (SELECT count(*) FROM entry) - held.copies, held.bodies, held.bytes
+                     FROM (SELECT coalesce(sum(b.copies), 0)::bigint AS copies, coalesce(sum(b.bodies), 0)::bigint AS bodies,
+                                  coalesce(sum(octet_length(bytes)), 0)::bigint AS bytes
+                           FROM body_block CROSS JOIN LATERAL (
+                               SELECT sum(h) AS copies, count(*) AS bodies FROM unnest(holders) h WHERE h > 0) b) held",
                 );
                 Ok(totals.fetch_one(&mut *db).await?)
             })

@@ -259,9 +259,10 @@ impl Claiming<'_> {
     /// Whether one of the newest messages between the owner and an account is the owner's.
     async fn owner_wrote_to(&mut self, peer: &str) -> Result<bool, StoreError> {
         let wrote = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM (SELECT direction FROM entry WHERE account = $1 AND peer = $2
+            "SELECT EXISTS (SELECT FROM (SELECT kind FROM entry WHERE account = $1 AND peer = (
+                                             SELECT number FROM address WHERE account = $1 AND jid = $2)
                                          ORDER BY sequence DESC LIMIT $3) newest
-                            WHERE direction = 1)",
+                            WHERE kind::integer & 1 = 0)",
         )
         .bind(self.account)
         .bind(peer)

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
-use super::PostgresStore;
+use super::entry::StoredId;
+use super::{PostgresStore, entry};
 use crate::model::{ArchiveId, Owner, ProtocolDevice, Timestamp};
 use crate::store::cursor::{CURSORS_REMEMBERED, CursorRow, behind};
 use crate::store::{Cursor, CursorStore, StoreError};
@@ -15,16 +16,13 @@ async fn move_cursors(
     read: &ArchiveId,
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
-    let place: Option<(i64, i64, i64)> = sqlx::query_as(
-        "SELECT a.id, a.next_sequence, e.sequence FROM account a
-         CROSS JOIN LATERAL (SELECT sequence FROM entry WHERE account = a.id AND archive_id = $2 LIMIT 1) e
-         WHERE a.jid = $1",
-    )
-    .bind(owner.as_str())
-    .bind(read.as_str())
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some((account, next_sequence, sequence)) = place else { return Ok(None) };
+    let archive: Option<(i64, i64)> = sqlx::query_as("SELECT id, next_sequence FROM account WHERE jid = $1")
+        .bind(owner.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let Some((account, next_sequence)) = archive else { return Ok(None) };
+    let found = entry::find(connection, &[(account, StoredId::of(read))]).await?;
+    let Some((_, sequence)) = found.first().copied() else { return Ok(None) };
     let mut sorted = devices.to_vec();
     // Two sessions of one owner take the rows in the same order.
     sorted.sort_unstable();

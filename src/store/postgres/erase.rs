@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::PostgresStore;
+use super::{PostgresStore, block};
 use crate::model::Owner;
 use crate::store::erase::{NAMED, Named, Names};
 use crate::store::{EraseStore, Erased, StoreError};
@@ -23,28 +23,22 @@ async fn owned_tables(connection: &mut PgConnection) -> Result<Vec<String>, Stor
 
 /// Deletes copies, and the bodies that no other archive shares.
 async fn erase_copies(connection: &mut PgConnection, account: i64, limit: i64) -> Result<u64, StoreError> {
-    let copies: Vec<(i64, Option<i64>)> =
-        sqlx::query_as("SELECT sequence, body FROM entry WHERE account = $1 ORDER BY sequence LIMIT $2 FOR UPDATE")
-            .bind(account)
-            .bind(limit)
-            .fetch_all(&mut *connection)
-            .await?;
-    let Some((last, _)) = copies.last() else { return Ok(0) };
-    let bodies: Vec<i64> = copies.iter().filter_map(|(_, body)| *body).collect();
-    // Whoever erases the other copy at the same time waits here, and then finds this one gone.
-    sqlx::query("SELECT id FROM body WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
-        .bind(&bodies)
-        .execute(&mut *connection)
-        .await?;
+    let copies: Vec<(i32, i32, i16)> = sqlx::query_as(
+        "SELECT sequence, block, position FROM entry WHERE account = $1 ORDER BY sequence LIMIT $2 FOR UPDATE",
+    )
+    .bind(account)
+    .bind(limit)
+    .fetch_all(&mut *connection)
+    .await?;
+    let Some((last, ..)) = copies.last() else { return Ok(0) };
     let deleted = sqlx::query("DELETE FROM entry WHERE account = $1 AND sequence <= $2")
         .bind(account)
         .bind(last)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("DELETE FROM body b WHERE b.id = ANY ($1) AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = b.id)")
-        .bind(bodies)
-        .execute(connection)
-        .await?;
+    let places: Vec<_> =
+        copies.into_iter().filter(|(_, block, _)| *block != 0).map(|(_, block, position)| (block, position)).collect();
+    block::release(connection, &places).await?;
     Ok(deleted.rows_affected())
 }
 

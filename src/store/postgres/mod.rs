@@ -5,8 +5,10 @@
 //! on the account, so that claims of different requesters never wait for each other.
 
 mod account;
+mod address;
 mod append;
 mod archive;
+mod block;
 mod bundle;
 mod bundle_room;
 mod census;
@@ -21,6 +23,7 @@ mod dead_letter;
 mod device;
 mod device_list;
 mod directory;
+mod entry;
 mod epoch;
 mod erase;
 mod history;
@@ -30,6 +33,7 @@ mod notice;
 mod page;
 mod preferences;
 mod purge;
+mod retire;
 mod session;
 mod subscription;
 

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::model::{Owner, StoredCopy, Timestamp};
-use crate::store::columns::EntryRow;
 use crate::store::paging::{self, Places, Range, Trimmed};
 use crate::store::{Edge, Filter, Page, PageQuery, StoreError, columns};
 
-use super::account;
+use super::address::Addresses;
+use super::entry::{EntryRow, StoredId};
+use super::{account, address, block, entry};
 
 /// Reads a page. All statements see one state of the database.
 pub(super) async fn page(connection: &mut PgConnection, query: &PageQuery, now: Timestamp) -> Result<Page, StoreError> {
@@ -27,24 +28,29 @@ pub(super) async fn page(connection: &mut PgConnection, query: &PageQuery, now: 
         Ok(range) => range,
         Err(unknown) => return Ok(Page::UnknownId(unknown)),
     };
+    let peer = Peer::of(connection, account, filter).await?;
     let mut scan = QueryBuilder::new("SELECT ");
     scan.push(EntryRow::COLUMNS);
-    restrict(&mut scan, account, filter, &range);
+    restrict(&mut scan, account, &peer, &range);
     scan.push(if range.backwards { " ORDER BY sequence DESC" } else { " ORDER BY sequence" });
     scan.push(" LIMIT ").push_bind(paging::one_more(*max));
     let rows: Vec<EntryRow> = scan.build_query_as().fetch_all(&mut *connection).await?;
-    let (rows, complete) = paging::cut(rows, &range, *max, *max_bytes, now);
-    let copies = with_bodies(connection, rows, now).await?;
+    let most = usize::try_from((*max).max(1)).unwrap_or(usize::MAX);
+    let (mut copies, all) = with_bodies(connection, account, rows, (most, *max_bytes), now).await?;
+    if range.backwards {
+        copies.reverse();
+    }
     let expired_before = trimmed(connection, account).await?.and_then(|trimmed| trimmed.concerning(filter, &range));
-    Ok(Page::Copies { copies, complete, expired_before })
+    Ok(Page::Copies { copies, complete: all, expired_before })
 }
 
 /// Counts what matches. An id that is not there matches nothing.
 pub(super) async fn count(connection: &mut PgConnection, owner: &Owner, filter: &Filter) -> Result<u64, StoreError> {
     let Some(account) = account::find(connection, owner).await? else { return Ok(0) };
     let Ok(range) = range(connection, account, filter, None).await? else { return Ok(0) };
+    let peer = Peer::of(connection, account, filter).await?;
     let mut count = QueryBuilder::new("SELECT count(*)");
-    restrict(&mut count, account, filter, &range);
+    restrict(&mut count, account, &peer, &range);
     let count: i64 = count.build_query_scalar().fetch_one(connection).await?;
     Ok(columns::total(count))
 }
@@ -72,39 +78,66 @@ async fn range(
     filter: &Filter,
     edge: Option<&Edge>,
 ) -> Result<Result<Range, crate::model::ArchiveId>, StoreError> {
-    let named: Vec<&str> = paging::named(filter, edge).into_iter().map(|id| id.as_str()).collect();
+    let named = paging::named(filter, edge);
     let places: Places = if named.is_empty() {
         HashMap::new()
     } else {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT e.archive_id, e.sequence FROM unnest($2::text[]) AS n (archive_id)
-                 JOIN entry e ON e.account = $1 AND e.archive_id = n.archive_id",
-        )
-        .bind(account)
-        .bind(named)
-        .fetch_all(&mut *connection)
-        .await?;
-        rows.into_iter().collect()
+        let ids: Vec<(i64, StoredId)> = named.iter().map(|id| (account, StoredId::of(id))).collect();
+        let found = entry::find(connection, &ids).await?;
+        found.into_iter().filter_map(|(place, sequence)| Some((named.get(place)?.to_string(), sequence))).collect()
     };
-    let times = if filter.start.is_some() || filter.end.is_some() {
-        // Time never decreases with the sequence: one look at the index turns each into a place.
-        sqlx::query_as(
-            "SELECT (SELECT sequence FROM entry WHERE account = $1 AND at >= $2 ORDER BY at, sequence LIMIT 1),
-                    (SELECT sequence FROM entry WHERE account = $1 AND at <= $3 ORDER BY at DESC, sequence DESC LIMIT 1)",
-        )
-        .bind(account)
-        .bind(filter.start.map(Timestamp::micros))
-        .bind(filter.end.map(Timestamp::micros))
-        .fetch_one(connection)
-        .await?
-    } else {
-        (None, None)
+    let start = match filter.start {
+        Some(start) => Some(first_at_or_after(connection, account, start.micros()).await?),
+        None => None,
     };
-    Ok(Range::new(filter, edge, &places, times))
+    let end = match filter.end {
+        Some(end) => first_at_or_after(connection, account, end.micros().saturating_add(1)).await?.checked_sub(1),
+        None => None,
+    };
+    Ok(Range::new(filter, edge, &places, (start, end)))
+}
+
+/// Where the copies of a time and after it begin, by halving: time never decreases with the sequence. A place from which on
+/// every copy is that young, and before which none is.
+async fn first_at_or_after(connection: &mut PgConnection, account: i64, at: i64) -> Result<i64, StoreError> {
+    let place: Option<i64> = sqlx::query_scalar(
+        "WITH RECURSIVE halved (low, high) AS (
+             SELECT oldest.sequence::bigint, newest.sequence::bigint + 1
+             FROM (SELECT sequence FROM entry WHERE account = $1 ORDER BY sequence LIMIT 1) oldest,
+                  (SELECT sequence FROM entry WHERE account = $1 ORDER BY sequence DESC LIMIT 1) newest
+             UNION ALL
+             SELECT CASE WHEN probe.at < $2 THEN probe.sequence::bigint + 1 ELSE low END,
+                    CASE WHEN probe.at < $2 THEN high ELSE middle END
+             FROM halved CROSS JOIN LATERAL (SELECT (low + high) / 2 AS middle) half
+             LEFT JOIN LATERAL (SELECT sequence, at FROM entry
+                 WHERE account = $1 AND sequence >= middle AND sequence < high ORDER BY sequence LIMIT 1) probe ON true
+             WHERE low < high)
+         SELECT low FROM halved WHERE low >= high LIMIT 1",
+    )
+    .bind(account)
+    .bind(at)
+    .fetch_optional(connection)
+    .await?;
+    Ok(place.unwrap_or(1))
+}
+
+/// The other side that a query asks for, by its number.
+enum Peer {
+    Any,
+    Bare(i32),
+    Full(i32),
+}
+
+impl Peer {
+    async fn of(connection: &mut PgConnection, account: i64, filter: &Filter) -> Result<Self, StoreError> {
+        let Some(with) = &filter.with else { return Ok(Self::Any) };
+        let number = address::number(connection, account, with.as_str()).await?;
+        Ok(if with.resource().is_some() { Self::Full(number) } else { Self::Bare(number) })
+    }
 }
 
 /// The source and the conditions of a query.
-fn restrict(scan: &mut QueryBuilder<Postgres>, account: i64, filter: &Filter, range: &Range) {
+fn restrict(scan: &mut QueryBuilder<Postgres>, account: i64, peer: &Peer, range: &Range) {
     if let Some(places) = &range.among {
         // LIMIT in a LATERAL is what makes the planner look up one place after the other: for `= ANY`, or a join that it may
         // turn round, it walks the archive if it takes it for a small one.
@@ -116,10 +149,14 @@ fn restrict(scan: &mut QueryBuilder<Postgres>, account: i64, filter: &Filter, ra
     scan.push_bind(account);
     scan.push(" AND sequence > ").push_bind(range.after);
     scan.push(" AND sequence < ").push_bind(range.before);
-    if let Some(with) = &filter.with {
-        scan.push(" AND peer = ").push_bind(with.to_bare().to_string());
-        if let Some(resource) = with.resource() {
-            scan.push(" AND peer_resource = ").push_bind(resource.to_string());
+    match peer {
+        Peer::Any => {}
+        Peer::Bare(number) => {
+            scan.push(" AND peer = ").push_bind(*number);
+        }
+        Peer::Full(number) => {
+            // The second condition is that of the index.
+            scan.push(" AND peer_full = ").push_bind(*number).push(" AND peer_full <> 0");
         }
     }
     if range.among.is_some() {
@@ -127,22 +164,44 @@ fn restrict(scan: &mut QueryBuilder<Postgres>, account: i64, filter: &Filter, ra
     }
 }
 
-/// Reads the bodies of what has not expired.
-async fn with_bodies(
+/// Reads the messages of what has not expired, for at most so many rows and bytes; all the same at least one. Gives the
+/// copies in the order of the rows, and whether they are all of them.
+pub(super) async fn with_bodies(
     connection: &mut PgConnection,
-    rows: Vec<EntryRow>,
+    account: i64,
+    mut rows: Vec<EntryRow>,
+    (most, max_bytes): (usize, usize),
     now: Timestamp,
-) -> Result<Vec<StoredCopy>, StoreError> {
-    let ids: Vec<i64> = rows.iter().filter_map(|row| row.live_body(now)).collect();
-    let bodies: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT id, bytes FROM body WHERE id = ANY ($1)").bind(ids).fetch_all(connection).await?;
-    let bodies: HashMap<i64, Bytes> = bodies.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect();
-    rows.into_iter()
-        .map(|row| {
-            let body = row.live_body(now).and_then(|id| bodies.get(&id)).cloned();
-            row.into_copy(body)
-        })
-        .collect()
+) -> Result<(Vec<StoredCopy>, bool), StoreError> {
+    let found = rows.len();
+    rows.truncate(most);
+    let places: Vec<_> = rows.iter().filter_map(|row| row.place(now)).collect();
+    let begins_with_one = rows.first().is_some_and(|row| row.place(now).is_some());
+    let mut bodies = block::read(connection, &places, max_bytes, begins_with_one).await?.into_iter();
+    let mut bodied = Vec::with_capacity(rows.len());
+    let mut read = 0_usize;
+    for row in rows {
+        // The first one alone may have been more than all may have.
+        if read > max_bytes {
+            break;
+        }
+        let body = match row.place(now) {
+            None => None,
+            // Those left off were beyond the bound.
+            Some(_) => match bodies.next() {
+                Some(body) => body,
+                None => break,
+            },
+        };
+        read = read.saturating_add(body.as_ref().map_or(0, Vec::len));
+        bodied.push((row, body));
+    }
+    let numbers = bodied.iter().flat_map(|(row, _)| [row.peer, row.peer_full, row.own_full]);
+    let numbers = numbers.filter(|number| *number != address::NONE).collect();
+    let addresses = Addresses::read(connection, account, numbers).await?;
+    let all = bodied.len() == found;
+    let copies = bodied.into_iter().map(|(row, body)| row.into_copy(body.map(Bytes::from), &addresses));
+    Ok((copies.collect::<Result<_, _>>()?, all))
 }
 
 async fn trimmed(connection: &mut PgConnection, account: i64) -> Result<Option<Trimmed>, StoreError> {

@@ -1,60 +1,52 @@
 //! Purging: what has expired leaves the database in small steps. Several instances may purge at once: each takes rows that
 //! no other has locked, and none waits for an append.
 
-use std::collections::BTreeSet;
-
 use sqlx::PgConnection;
 
+use super::entry::NEVER;
+use super::{address, block};
 use crate::model::Timestamp;
 use crate::store::{Purged, StoreError, columns};
 
-/// One step: expired copies become placeholders, placeholders at the oldest end of an archive go, and so do bodies that
-/// no copy needs. At most `limit` of each.
+/// How long an archive that was found empty is left alone. What comes into it meanwhile is trimmed that much later.
+const EMPTY: i64 = 60 * 60 * 1_000_000;
+
+/// One step: blocks that have expired go, whereby their copies become placeholders, and so do placeholders at the oldest end
+/// of an archive. At most `limit` blocks, and as many copies.
 pub(super) async fn step(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<Purged, StoreError> {
-    let expired = expire(connection, now, limit).await?;
-    let trimmed = trim(connection, limit).await?;
-    let bodies = delete_bodies(connection, now, limit).await?;
+    let (expired, bodies) = delete_blocks(connection, now, limit).await?;
+    let trimmed = trim(connection, now, limit).await?;
     Ok(Purged { expired, trimmed, bodies })
 }
 
-async fn expire(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
+/// Gives the copies and the messages that were in the blocks.
+async fn delete_blocks(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<(u64, u64), StoreError> {
     // Chosen in a statement of its own: one that chooses and changes is planned without knowing that it is about few rows.
-    let due: Vec<(i64, i64)> = sqlx::query_as(
-        "SELECT account, sequence FROM entry WHERE expires_at <= $1 AND body IS NOT NULL
-         ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+    let due: Vec<i32> = sqlx::query_scalar(
+        "SELECT id FROM body_block WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(now.micros())
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
     if due.is_empty() {
-        return Ok(0);
+        return Ok((0, 0));
     }
-    let (accounts, sequences): (Vec<i64>, Vec<i64>) = due.into_iter().unzip();
-    let expired = sqlx::query(
-        "UPDATE entry e SET body = NULL FROM unnest($1::bigint[], $2::bigint[]) AS due (account, sequence)
-         WHERE e.account = due.account AND e.sequence = due.sequence",
-    )
-    .bind(&accounts)
-    .bind(sequences)
-    .execute(&mut *connection)
-    .await?;
-    let accounts: BTreeSet<i64> = accounts.into_iter().collect();
-    sqlx::query(
-        "INSERT INTO archive_trim (account, due) SELECT account, true FROM unnest($1::bigint[]) account
-         ON CONFLICT (account) DO UPDATE SET due = true",
-    )
-    .bind(accounts.into_iter().collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(expired.rows_affected())
+    let holders: Vec<Vec<i16>> = sqlx::query_scalar("DELETE FROM body_block WHERE id = ANY ($1) RETURNING holders")
+        .bind(due)
+        .fetch_all(connection)
+        .await?;
+    let held = || holders.iter().flatten().filter(|holders| **holders > 0);
+    let copies = held().fold(0_i64, |sum, holders| sum.saturating_add(i64::from(*holders)));
+    Ok((columns::total(copies), u64::try_from(held().count()).unwrap_or(u64::MAX)))
 }
 
 /// Deletes placeholders that have nothing older before them but placeholders.
-async fn trim(connection: &mut PgConnection, limit: i64) -> Result<u64, StoreError> {
+async fn trim(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
     let accounts: Vec<i64> = sqlx::query_scalar(
-        "SELECT account FROM archive_trim WHERE due ORDER BY account LIMIT $1 FOR UPDATE SKIP LOCKED",
+        "SELECT account FROM archive_trim WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
+    .bind(now.micros())
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
@@ -63,52 +55,64 @@ async fn trim(connection: &mut PgConnection, limit: i64) -> Result<u64, StoreErr
         if left <= 0 {
             break;
         }
-        left = left.saturating_sub(trim_one(connection, account, left).await?);
+        left = left.saturating_sub(trim_one(connection, account, now, left).await?);
     }
     Ok(columns::total(limit.saturating_sub(left)))
 }
 
-async fn trim_one(connection: &mut PgConnection, account: i64, limit: i64) -> Result<i64, StoreError> {
-    let oldest: Vec<(i64, Option<i64>, Option<i64>, i64)> = sqlx::query_as(
-        "SELECT sequence, body, expires_at, at FROM entry WHERE account = $1 ORDER BY sequence LIMIT $2",
+/// A copy at the oldest end.
+#[derive(sqlx::FromRow)]
+struct Oldest {
+    sequence: i32,
+    block: i32,
+    expires_at: i64,
+    at: i64,
+}
+
+async fn trim_one(connection: &mut PgConnection, account: i64, now: Timestamp, limit: i64) -> Result<i64, StoreError> {
+    let oldest: Vec<Oldest> = sqlx::query_as(
+        "SELECT sequence, block, expires_at, at FROM entry WHERE account = $1 ORDER BY sequence LIMIT $2",
     )
     .bind(account)
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
-    let gone: Vec<_> = oldest.into_iter().take_while(|(_, body, ..)| body.is_none()).collect();
+    let is_gone = |copy: &&Oldest| copy.block == 0 || copy.expires_at <= now.micros();
+    let gone: Vec<&Oldest> = oldest.iter().take_while(is_gone).collect();
     let trimmed = i64::try_from(gone.len()).unwrap_or(i64::MAX);
-    if let Some((last, ..)) = gone.last() {
-        sqlx::query("DELETE FROM entry WHERE account = $1 AND sequence <= $2")
-            .bind(account)
-            .bind(last)
-            .execute(&mut *connection)
-            .await?;
+    if let Some(last) = gone.last() {
+        // As they are when they go: meanwhile one may have been taken out of its block.
+        let deleted: Vec<(i32, i16, i32, i32)> = sqlx::query_as(
+            "DELETE FROM entry WHERE account = $1 AND sequence <= $2 RETURNING block, position, peer, peer_full",
+        )
+        .bind(account)
+        .bind(last.sequence)
+        .fetch_all(&mut *connection)
+        .await?;
+        // Most blocks have gone before; another archive's copy may keep one for longer.
+        let places: Vec<_> =
+            deleted.iter().filter(|(block, ..)| *block != 0).map(|(block, position, ..)| (*block, *position)).collect();
+        block::release(connection, &places).await?;
+        let numbers = deleted.iter().flat_map(|(.., peer, peer_full)| [*peer, *peer_full]).collect();
+        address::forget(connection, account, numbers).await?;
     }
+    let due_at = match oldest.get(gone.len()) {
+        Some(copy) => (copy.expires_at != NEVER).then_some(copy.expires_at),
+        None if trimmed == limit => Some(now.micros()),
+        None => Some(now.micros().saturating_add(EMPTY)),
+    };
     sqlx::query(
-        "UPDATE archive_trim SET due = $2, expired_until = greatest(expired_until, $3),
+        "UPDATE archive_trim SET due_at = $2, expired_until = greatest(expired_until, $3),
              sent_until = greatest(sent_until, $4)
          WHERE account = $1",
     )
     .bind(account)
-    .bind(trimmed == limit)
-    .bind(gone.iter().filter_map(|(_, _, expires_at, _)| *expires_at).max())
-    .bind(gone.iter().map(|(.., at)| *at).max())
+    .bind(due_at)
+    .bind(gone.iter().map(|copy| copy.expires_at).filter(|expiry| *expiry <= now.micros()).max())
+    .bind(gone.iter().map(|copy| copy.at).max())
     .execute(connection)
     .await?;
     Ok(trimmed)
-}
-
-async fn delete_bodies(connection: &mut PgConnection, now: Timestamp, limit: i64) -> Result<u64, StoreError> {
-    let due: Vec<i64> = sqlx::query_scalar(
-        "SELECT id FROM body WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
-    )
-    .bind(now.micros())
-    .bind(limit)
-    .fetch_all(&mut *connection)
-    .await?;
-    let deleted = sqlx::query("DELETE FROM body WHERE id = ANY ($1)").bind(due).execute(connection).await?;
-    Ok(deleted.rows_affected())
 }
 
 /// Expired copies that are not purged yet, and since when the oldest of them.
@@ -117,9 +121,10 @@ pub(super) async fn backlog(
     now: Timestamp,
 ) -> Result<(u64, Option<Timestamp>), StoreError> {
     let (waiting, oldest): (i64, Option<i64>) = sqlx::query_as(
-        "SELECT (SELECT count(*) FROM entry WHERE expires_at <= $1 AND body IS NOT NULL),
-                (SELECT expires_at FROM entry WHERE expires_at <= $1 AND body IS NOT NULL
-                 ORDER BY expires_at LIMIT 1)",
+        "SELECT (SELECT coalesce(sum(held.copies), 0)::bigint FROM body_block
+                 CROSS JOIN LATERAL (SELECT sum(copies) AS copies FROM unnest(holders) copies) held
+                 WHERE expires_at <= $1),
+                (SELECT expires_at FROM body_block WHERE expires_at <= $1 ORDER BY expires_at LIMIT 1)",
     )
     .bind(now.micros())
     .fetch_one(connection)

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use crate::model::{ArchivedMessage, Clock, Origin, SystemClock};
 use crate::store::append_plan::{ArchiveEnd, EndRow, NewBody, NewEntry, Plan, key_exchanges, owners, plan};
 use crate::store::transaction::End;
-use crate::store::{Appended, StoreError, columns};
+use crate::store::{Appended, StoreError, columns, compact};
 
 use super::consume::consume;
 use super::{account, preferences};
@@ -45,11 +45,12 @@ async fn ends(
     let mut ends = BTreeMap::new();
     for owner in owners(batch) {
         account::register(connection, owner, SystemClock.now()).await?;
-        let row: EndRow =
-            sqlx::query_as("SELECT jid, id, next_sequence, last_at, archive_default FROM account WHERE jid = ?1")
-                .bind(owner)
-                .fetch_one(&mut *connection)
-                .await?;
+        let row: EndRow = sqlx::query_as(
+            "SELECT jid, id, next_sequence, last_at, archive_default, 0 AS next_address FROM account WHERE jid = ?1",
+        )
+        .bind(owner)
+        .fetch_one(&mut *connection)
+        .await?;
         let (owner, end) = row.into_end()?;
         ends.insert(owner, end);
     }
@@ -81,7 +82,7 @@ async fn retract(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(
     for retraction in &plan.retractions {
         sqlx::query("UPDATE body SET bytes = ?2, origin = NULL WHERE origin = ?1")
             .bind(retraction.origin.to_sql())
-            .bind(retraction.tombstone.as_ref())
+            .bind(compact::pack(&retraction.tombstone))
             .execute(&mut *connection)
             .await?;
     }
@@ -90,7 +91,7 @@ async fn retract(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(
 
 async fn insert_body(connection: &mut SqliteConnection, body: &NewBody<'_>) -> Result<i64, StoreError> {
     let inserted = sqlx::query("INSERT INTO body (bytes, expires_at, origin) VALUES (?1, ?2, ?3)")
-        .bind(body.bytes)
+        .bind(compact::pack(body.bytes))
         .bind(body.expires_at)
         .bind(body.origin.map(Origin::to_sql))
         .execute(connection)

@@ -28,6 +28,7 @@ mod notice;
 mod page;
 mod preferences;
 mod purge;
+mod retire;
 mod session;
 mod subscription;
 

@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use crate::model::{Owner, StoredCopy, Timestamp};
 use crate::store::columns::EntryRow;
 use crate::store::paging::{self, Places, Range, Trimmed};
-use crate::store::{Edge, Filter, Page, PageQuery, StoreError, columns};
+use crate::store::{Edge, Filter, Page, PageQuery, StoreError, columns, compact};
 
 use super::account;
 
@@ -139,7 +139,7 @@ fn restrict(scan: &mut QueryBuilder<Sqlite>, account: i64, filter: &Filter, rang
 }
 
 /// Reads the bodies of what has not expired.
-async fn with_bodies(
+pub(super) async fn with_bodies(
     connection: &mut SqliteConnection,
     rows: Vec<EntryRow>,
     now: Timestamp,
@@ -150,7 +150,8 @@ async fn with_bodies(
             .bind(json(&ids))
             .fetch_all(connection)
             .await?;
-    let bodies: HashMap<i64, Bytes> = bodies.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect();
+    let unpack = |(id, bytes)| Ok::<_, StoreError>((id, Bytes::from(compact::unpack(bytes)?)));
+    let bodies: HashMap<i64, Bytes> = bodies.into_iter().map(unpack).collect::<Result<_, _>>()?;
     rows.into_iter()
         .map(|row| {
             let body = row.live_body(now).and_then(|id| bodies.get(&id)).cloned();

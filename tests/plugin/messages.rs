@@ -2,12 +2,12 @@
 
 use minidom::Element;
 
+use crate::support::DOMAIN;
 use crate::support::archive::query;
-use crate::support::plugin::{Setup, prosody};
+use crate::support::plugin::{Kind, Server as _};
 use crate::support::process::poll_async;
 use crate::support::xmpp::{Client, DEADLINE};
-use crate::support::{DOMAIN, SECRET};
-use crate::{ALICE, BOB, OMEMO, archived_until, send};
+use crate::{ALICE, BOB, Deployment, OMEMO, Server, Setup, archived_until, send};
 
 /// The ids that archives gave a message: by whom, and which.
 fn stanza_ids(message: &Element) -> Vec<(String, String)> {
@@ -75,21 +75,40 @@ async fn carbons_and_several_resources_make_no_further_copies() {
     assert_eq!(page.results[0].0, of_sender[0].1);
     // One body for both sides of a message between two accounts of the server.
     let (_, stats, _) = setup.multiend.command(&["admin", "stats", "--json"]);
-    assert!(stats.contains("\"copies\":7,") && stats.contains("\"bodies\":4"), "{stats}");
+    assert!(stats.contains("\"copies\":7,"), "{stats}");
+    if Server::KIND == Kind::Prosody {
+        // In ejabberd the recipient's copy may come too late for the batch of the sender's.
+        assert!(stats.contains("\"bodies\":4"), "{stats}");
+    }
 }
 
 #[tokio::test]
 async fn who_was_offline_finds_it_in_the_archive_and_nobody_gets_an_error() {
-    let setup = Setup::with(prosody(&["alice", "bob"]).module("offline"), "");
-    let mut alice = setup.client("alice", "phone").await;
-    send(&mut alice, BOB, "m1", "<body>b</body>").await;
-    send(&mut alice, BOB, "m2", OMEMO).await;
-    assert!(alice.everything_until_pong(DOMAIN).await.is_empty(), "no bounce");
-    let mut bob = Client::connect(setup.prosody.c2s_port(), DOMAIN, "bob", "phone").await;
-    assert_eq!(archived_until(&mut bob, "m2").await, ["m1", "m2"]);
-    bob.online().await;
-    let spooled = bob.everything_until_pong(DOMAIN).await;
-    assert!(spooled.iter().all(|e| e.name() != "message"), "who asked the archive is not given it again: {spooled:?}");
+    for offline_storage in [false, true] {
+        let deployment = Deployment::new(&["alice", "bob"]);
+        let deployment = if offline_storage { deployment.offline_storage() } else { deployment };
+        let setup = Setup::with(&deployment, "");
+        let mut alice = setup.client("alice", "phone").await;
+        send(&mut alice, BOB, "m1", "<body>b</body>").await;
+        send(&mut alice, BOB, "m2", OMEMO).await;
+        assert!(alice.everything_until_pong(DOMAIN).await.is_empty(), "no bounce");
+        let mut bob = Client::connect(setup.server.c2s_port(), DOMAIN, "bob", "phone").await;
+        assert_eq!(archived_until(&mut bob, "m2").await, ["m1", "m2"]);
+        let archived: Vec<_> = query(&mut bob, "").await.unwrap().results.into_iter().map(|(id, _)| id).collect();
+        bob.online().await;
+        let mut spooled = bob.everything_until_pong(DOMAIN).await;
+        spooled.retain(|e| e.name() == "message");
+        match Server::KIND {
+            Kind::Prosody => assert!(spooled.is_empty(), "who asked the archive is not given it again: {spooled:?}"),
+            // Clients see by the ids that they have them already.
+            Kind::Ejabberd if offline_storage => {
+                let ids: Vec<_> = spooled.iter().flat_map(stanza_ids).collect();
+                assert_eq!(ids, archived.into_iter().map(|id| (BOB.to_owned(), id)).collect::<Vec<_>>());
+            }
+            Kind::Ejabberd => assert!(spooled.is_empty(), "{spooled:?}"),
+        }
+        assert_eq!(archived_until(&mut bob, "m2").await, ["m1", "m2"], "what is delivered later is not copied again");
+    }
 }
 
 #[tokio::test]
@@ -122,8 +141,7 @@ async fn what_is_not_archived_gets_no_id() {
 
 #[tokio::test]
 async fn private_messages_of_a_room_are_archived_and_its_public_ones_are_not() {
-    let room = "Component \"rooms.example.org\" \"muc\"\nmuc_room_locking = false\n";
-    let setup = Setup::with(prosody(&["alice", "bob"]).component("unused.example.org", SECRET, room), "");
+    let setup = Setup::with(&Deployment::new(&["alice", "bob"]).rooms(), "");
     let (mut alice, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);
     for (client, nick) in [(&mut alice, "al"), (&mut bob, "bo")] {
         let x = "<x xmlns='http://jabber.org/protocol/muc'/>";
@@ -144,7 +162,7 @@ async fn private_messages_of_a_room_are_archived_and_its_public_ones_are_not() {
 #[tokio::test]
 async fn pages_are_bounded_by_what_fits_into_one_stanza() {
     let setup = Setup::with(
-        prosody(&["alice", "bob"]),
+        &Deployment::new(&["alice", "bob"]),
         "[archive]\npage_default = 1000\npage_max = 1000\npage_bytes = 67108864\n",
     );
     let (mut alice, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);

@@ -6,13 +6,12 @@ use crate::support::DOMAIN;
 use crate::support::archive::query;
 use crate::support::multiend::Multiend;
 use crate::support::omemo::{devices, items, items_of, publish};
-use crate::support::plugin::{Setup, prosody};
+use crate::support::plugin::Server as _;
 use crate::support::process::{poll, poll_async};
-use crate::support::prosody::Prosody;
 use crate::support::xmpp::{Client, DEADLINE, error_condition};
-use crate::{ALICE, BOB, DEVICES, OMEMO, archived_until, send};
+use crate::{ALICE, BOB, DEVICES, Deployment, OMEMO, Server, Setup, archived_until, send};
 
-async fn client(server: &Prosody, user: &str) -> Client {
+async fn client(server: &Server, user: &str) -> Client {
     let mut client = Client::connect(server.c2s_port(), DOMAIN, user, "phone").await;
     client.online().await;
     client
@@ -39,7 +38,7 @@ fn ids(count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn without_a_component_requests_fail_at_once_and_everything_else_goes_on() {
-    let server = prosody(&["alice", "bob"]).start();
+    let server = Deployment::new(&["alice", "bob"]).start();
     let (mut alice, mut bob) = (client(&server, "alice").await, client(&server, "bob").await);
     let started = Instant::now();
     for (kind, payload) in [
@@ -60,15 +59,18 @@ async fn without_a_component_requests_fail_at_once_and_everything_else_goes_on()
     // Messages go on, and are archived when the component comes.
     send_taken(&mut alice, 0, 50).await;
     bob.wait_for("a message", |e| e.attr("id") == Some("m0049")).await;
-    let _multiend = Multiend::builder(server.component_port()).start();
+    let multiend = Multiend::builder(server.component_port()).start();
     for client in [&mut alice, &mut bob] {
         assert_eq!(archived_until(client, "m0049").await, ids(50));
     }
+    // They came in one batch, the copies of each message behind one another: one body for both.
+    let (_, stats, _) = multiend.command(&["admin", "stats", "--json"]);
+    assert!(stats.contains("\"copies\":100,") && stats.contains("\"bodies\":50"), "{stats}");
 }
 
 #[tokio::test]
 async fn a_component_that_hangs_costs_a_request_its_time_and_a_query_is_marked_unstable() {
-    let mut setup = Setup::with(prosody(&["alice", "bob"]).host("multiend_timeout = 2"), "");
+    let mut setup = Setup::with(&Deployment::new(&["alice", "bob"]).option("timeout", 2), "");
     let mut alice = setup.client("alice", "phone").await;
     send_taken(&mut alice, 0, 5).await;
     assert_eq!(archived_until(&mut alice, "m0004").await.len(), 5);
@@ -85,26 +87,32 @@ async fn a_component_that_hangs_costs_a_request_its_time_and_a_query_is_marked_u
 #[tokio::test]
 async fn a_full_journal_delivers_and_counts_or_refuses() {
     for policy in ["deliver", "refuse"] {
-        let options = format!("multiend_journal_size = 20000\nmultiend_journal_full = \"{policy}\"");
-        let server = prosody(&["alice", "bob"]).host(&options).start();
+        let deployment =
+            Deployment::new(&["alice", "bob"]).option("journal_size", 20_000).option("journal_full", policy);
+        let server = deployment.start();
         let (mut alice, mut bob) = (client(&server, "alice").await, client(&server, "bob").await);
         for n in 0..60 {
             send(&mut alice, BOB, &format!("m{n:04}"), &format!("<body>{}</body>", "x".repeat(500))).await;
         }
-        let told = alice.everything_until_pong(DOMAIN).await;
-        let errors: Vec<_> = told.iter().filter(|e| e.name() == "message" && e.attr("type") == Some("error")).collect();
+        let mut told = alice.everything_until_pong(DOMAIN).await;
         let arrived = bob.everything_until_pong(DOMAIN).await;
+        // What was refused at bob's is back by now.
+        told.extend(alice.everything_until_pong(DOMAIN).await);
+        let errors: Vec<_> = told.iter().filter(|e| e.name() == "message" && e.attr("type") == Some("error")).collect();
         let arrived: Vec<_> = arrived.iter().filter(|e| e.name() == "message").collect();
         let stamped = arrived.iter().filter(|e| e.has_child("stanza-id", "urn:xmpp:sid:0")).count();
         assert!(stamped > 0 && stamped < 60, "{policy}: {stamped}");
         if policy == "deliver" {
             assert_eq!((arrived.len(), errors.len()), (60, 0));
         } else {
-            assert_eq!(arrived.len() + errors.len(), 60);
+            let mut told: Vec<_> = arrived.iter().chain(&errors).filter_map(|e| e.attr("id")).collect();
+            told.sort_unstable();
+            assert_eq!(told, ids(60), "each arrives or comes back");
             assert!(errors.iter().all(|e| error_condition(e) == Some("resource-constraint")));
         }
-        let log = std::fs::read_to_string(server.log_path()).unwrap();
-        assert!(log.contains("takes no more (full)"), "never silently");
+        poll("the log, for it is never silent", DEADLINE, || {
+            std::fs::read_to_string(server.log_path()).unwrap().contains("takes no more (full)").then_some(())
+        });
         // What it had room for gets there, and then there is room again.
         let _multiend = Multiend::builder(server.component_port()).start();
         poll_async("room in the journal", DEADLINE, async || {
@@ -119,7 +127,7 @@ async fn a_full_journal_delivers_and_counts_or_refuses() {
 
 #[tokio::test]
 async fn with_no_loss_window_a_message_goes_on_only_after_its_copy_is_safe() {
-    let setup = Setup::with(prosody(&["alice", "bob"]).host("multiend_journal_sync = 0"), "");
+    let setup = Setup::with(&Deployment::new(&["alice", "bob"]).option("journal_sync", 0), "");
     let (mut alice, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);
     send_taken(&mut alice, 0, 20).await;
     send(&mut bob, ALICE, "back", "<body>b</body>").await;
@@ -129,13 +137,13 @@ async fn with_no_loss_window_a_message_goes_on_only_after_its_copy_is_safe() {
         expected.push("back".to_owned());
         assert_eq!(archived_until(client, "back").await, expected);
     }
-    let log = std::fs::read_to_string(setup.prosody.log_path()).unwrap();
+    let log = std::fs::read_to_string(setup.server.log_path()).unwrap();
     assert!(!log.contains("Cannot force") && !log.contains("does not work here"), "{log}");
 }
 
 #[tokio::test]
 async fn nothing_is_lost_or_reordered_when_all_are_killed_in_any_mix() {
-    let mut server = prosody(&["alice", "bob"]).host("multiend_batch = 7").start();
+    let mut server = Deployment::new(&["alice", "bob"]).option("batch", 7).start();
     let mut multiend = Multiend::builder(server.component_port()).start();
     let mut sent = 0;
     for round in 0..12 {
@@ -177,10 +185,10 @@ async fn nothing_is_lost_or_reordered_when_all_are_killed_in_any_mix() {
 }
 
 /// Adds what a crash in the middle of a write leaves.
-fn tear_last_line(server: &Prosody, round: usize) {
+fn tear_last_line(server: &Server, round: usize) {
     use std::io::Write as _;
-    let directory = server.data_path().join("multiend/example.org");
-    let mut segments: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut segments: Vec<_> =
+        std::fs::read_dir(server.journal()).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.retain(|path| path.extension().is_some_and(|extension| extension == "journal"));
     segments.sort();
     if round.is_multiple_of(2)

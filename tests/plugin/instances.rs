@@ -1,21 +1,25 @@
-//! Two instances of multiend under two component JIDs, and a database that goes away.
+//! Two instances of multiend, and a database that goes away.
 
 use crate::support::multiend::Multiend;
-use crate::support::plugin::prosody;
+use crate::support::plugin::{Kind, Server as _};
 use crate::support::postgres::{Fsync, Postgres};
 use crate::support::xmpp::Client;
-use crate::support::{DOMAIN, SECRET};
-use crate::{BOB, OMEMO, archived_until, send};
+use crate::support::{COMPONENT, DOMAIN, SECRET};
+use crate::{BOB, Deployment, OMEMO, Server, archived_until, send};
 
 #[tokio::test]
 async fn when_one_of_two_instances_dies_the_other_takes_over_without_loss() {
     let postgres = Postgres::start(Fsync::On);
     let url = postgres.fresh_database().await;
-    let second = "multiend2.example.org";
-    let server = prosody(&["alice", "bob"])
-        .component(second, SECRET, "")
-        .host("multiend_components = { \"multiend.example.org\", \"multiend2.example.org\" }")
-        .start();
+    // Prosody takes one connection of each component, ejabberd several.
+    let (deployment, second) = match Server::KIND {
+        Kind::Prosody => {
+            let second = "multiend2.example.org";
+            (Deployment::new(&["alice", "bob"]).components(&[COMPONENT, second]), second)
+        }
+        Kind::Ejabberd => (Deployment::new(&["alice", "bob"]), COMPONENT),
+    };
+    let server = deployment.start();
     let mut one = Multiend::builder(server.component_port()).database(&url).start();
     let two = Multiend::builder(server.component_port()).component(second, SECRET).database(&url).start();
     let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
@@ -45,7 +49,7 @@ async fn when_one_of_two_instances_dies_the_other_takes_over_without_loss() {
 async fn a_database_that_goes_away_loses_nothing_and_reorders_nothing() {
     let mut postgres = Postgres::start(Fsync::On);
     let url = postgres.fresh_database().await;
-    let server = prosody(&["alice", "bob"]).host("multiend_timeout = 2").start();
+    let server = Deployment::new(&["alice", "bob"]).option("timeout", 2).start();
     let mut multiend = Multiend::builder(server.component_port()).database(&url).start();
     let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
     let mut bob = Client::connect(server.c2s_port(), DOMAIN, "bob", "phone").await;

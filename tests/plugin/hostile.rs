@@ -1,10 +1,10 @@
 //! What only a server may say, nobody else can.
 
 use crate::support::archive::everything;
-use crate::support::plugin::Setup;
+use crate::support::plugin::Server as _;
 use crate::support::xmpp::{Client, error_condition};
 use crate::support::{COMPONENT, DOMAIN};
-use crate::{ALICE, BOB, OMEMO, archived_until, send};
+use crate::{ALICE, BOB, Deployment, OMEMO, Setup, archived_until, send};
 
 fn copies(owner: &str) -> String {
     format!(
@@ -67,8 +67,7 @@ async fn a_copy_that_breaks_a_limit_does_not_hold_up_the_others() {
     for client in [&mut alice, &mut bob] {
         assert_eq!(archived_until(client, "a29").await, expected);
     }
-    let aside = setup.prosody.data_path().join("multiend/example.org/refused.xml");
-    let aside = std::fs::read_to_string(aside).unwrap();
+    let aside = std::fs::read_to_string(setup.server.journal().join("refused.xml")).unwrap();
     assert_eq!(aside.lines().count(), 4, "kept for the operator, once for each archive");
     assert_eq!(setup.multiend.metric("multiend_link_reconnects_total"), 0.0);
 }
@@ -76,10 +75,7 @@ async fn a_copy_that_breaks_a_limit_does_not_hold_up_the_others() {
 #[tokio::test]
 async fn a_domain_that_is_not_served_is_not_believed() {
     // The plugin is on for a domain that multiend does not know.
-    let server = crate::support::plugin::prosody(&["alice"])
-        .stranger("mallory", "elsewhere.example")
-        .global(&format!("multiend_components = {{ \"{COMPONENT}\" }}"))
-        .start();
+    let server = Deployment::new(&["alice"]).stranger("mallory", "elsewhere.example").components(&[COMPONENT]).start();
     let multiend = crate::support::multiend::Multiend::builder(server.component_port()).start();
     let mut mallory = Client::connect(server.c2s_port(), "elsewhere.example", "mallory", "x").await;
     let answer = mallory.request("set", None, "<query xmlns='urn:xmpp:mam:2'/>").await;

@@ -8,8 +8,8 @@ use crate::support::prosody::Prosody;
 use crate::support::xmpp::Client;
 use crate::{ALICE, BOB, BUNDLES, archived_until, send};
 
-const DOCUMENT: &str = include_str!("../../docs/prosody.md");
-const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const DOCUMENT: &str = include_str!("../../../docs/prosody.md");
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 /// The code block after `<!-- KIND: NAME -->`.
 fn snippet<'d>(document: &'d str, mark: &str) -> &'d str {

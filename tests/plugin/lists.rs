@@ -1,34 +1,49 @@
 //! Device lists in the server's own PEP: announced there, decided in the directory, taken over from before.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use minidom::Element;
+use sha1::{Digest as _, Sha1};
 
 use crate::support::DOMAIN;
 use crate::support::multiend::Multiend;
 use crate::support::omemo::{PUBSUB, TestDevice, devices, ids_of, items, items_of, prekeys_of, publish};
-use crate::support::plugin::{Setup, prosody};
+use crate::support::plugin::{Kind, Server as _};
 use crate::support::process::poll_async;
 use crate::support::xmpp::{Client, DEADLINE, error_condition};
-use crate::{ALICE, BOB, BUNDLES, DEVICES, LEGACY_LIST};
+use crate::{ALICE, BOB, BUNDLES, DEVICES, Deployment, LEGACY_LIST, Server, Setup};
 
 const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 
 /// Goes online as a client that wants to be told of device lists, and answers the server's question for its features.
 pub async fn online_with_notify(client: &mut Client) {
-    let caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:example:test' ver='AAAAAAAAAAAAAAAAAAAAAAAAAAA='/>";
-    client.send_raw(&format!("<presence>{caps}</presence>")).await;
+    // Each is a program of its own, for servers do not ask twice for what they have been told.
+    let program = client.jid().to_owned();
+    announce_features(client, &program).await;
     answer_for_features(client).await;
+}
+
+/// Sends presence with the features of a program of this name, as their hash (XEP-0115 §5.1).
+async fn announce_features(client: &mut Client, program: &str) {
+    let version = Sha1::digest(format!("client/pc//{program}<{LEGACY_LIST}+notify<{DEVICES}+notify<"));
+    let caps = format!(
+        "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:example:test' ver='{}'/>",
+        STANDARD.encode(version)
+    );
+    client.send_raw(&format!("<presence>{caps}</presence>")).await;
 }
 
 /// Answers a server's question for its features.
 pub async fn answer_for_features(client: &mut Client) {
     let question =
         client.wait_for("the question for features", |e| e.name() == "iq" && e.attr("type") == Some("get")).await;
+    let node = question.children().next().and_then(|query| query.attr("node")).unwrap();
     let feature = |node: &str| format!("<feature var='{node}+notify'/>");
-    let (from, id) = (question.attr("from").unwrap(), question.attr("id").unwrap());
+    let (from, id, program) = (question.attr("from").unwrap(), question.attr("id").unwrap(), client.jid().to_owned());
     client
         .send_raw(&format!(
-            "<iq type='result' id='{id}' to='{from}'><query xmlns='http://jabber.org/protocol/disco#info' \
-             node='urn:example:test#AAAAAAAAAAAAAAAAAAAAAAAAAAA='><identity category='client' type='pc'/>{}{}</query></iq>",
+            "<iq type='result' id='{id}' to='{from}'><query xmlns='http://jabber.org/protocol/disco#info' node='{node}'>\
+             <identity category='client' type='pc' name='{program}'/>{}{}</query></iq>",
             feature(DEVICES),
             feature(LEGACY_LIST)
         ))
@@ -57,8 +72,8 @@ async fn list(client: &mut Client) -> Vec<u32> {
 #[tokio::test]
 async fn the_merged_list_is_announced_by_the_server_itself() {
     let setup = Setup::start(&["alice", "bob"]);
-    let mut phone = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "phone").await;
-    let mut laptop = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "laptop").await;
+    let mut phone = Client::connect(setup.server.c2s_port(), DOMAIN, "alice", "phone").await;
+    let mut laptop = Client::connect(setup.server.c2s_port(), DOMAIN, "alice", "laptop").await;
     let mut bob = setup.client("bob", "phone").await;
     online_with_notify(&mut phone).await;
     online_with_notify(&mut laptop).await;
@@ -81,8 +96,12 @@ async fn the_merged_list_is_announced_by_the_server_itself() {
     });
     assert_eq!(told.await, [7, 1]);
     // Who comes online later is given the last list.
-    let mut late = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "late").await;
-    online_with_notify(&mut late).await;
+    let mut late = Client::connect(setup.server.c2s_port(), DOMAIN, "alice", "late").await;
+    match Server::KIND {
+        Kind::Prosody => online_with_notify(&mut late).await,
+        // This one gives the last item only to whose features it knew before.
+        Kind::Ejabberd => announce_features(&mut late, phone.jid()).await,
+    }
     assert_eq!(notified(&mut late, ALICE, DEVICES).await, Some(vec![7, 1]));
     // And a list that is deleted is gone there too.
     phone.request("get", None, &items(DEVICES, &[])).await;
@@ -96,13 +115,23 @@ async fn the_merged_list_is_announced_by_the_server_itself() {
 #[tokio::test]
 async fn a_list_that_changes_through_another_door_is_announced() {
     let setup = Setup::start(&["alice"]);
-    let mut phone = Client::connect(setup.prosody.c2s_port(), DOMAIN, "alice", "phone").await;
+    let mut phone = Client::connect(setup.server.c2s_port(), DOMAIN, "alice", "phone").await;
     online_with_notify(&mut phone).await;
     let mut other = setup.client("alice", "other").await;
     let alias = r"alice\40example.org@multiend.example.org";
     let answer = other.request("set", Some(alias), &publish(DEVICES, "current", &devices(&[9]))).await;
     assert_eq!(answer.attr("type"), Some("result"));
     assert_eq!(notified(&mut phone, ALICE, DEVICES).await, Some(vec![9]));
+}
+
+/// Makes a node for the bundles of several devices: a node of PEP has one item unless it is asked for more.
+async fn keep_several_bundles(client: &mut Client) {
+    let form = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>\
+                <value>http://jabber.org/protocol/pubsub#node_config</value></field>\
+                <field var='pubsub#max_items'><value>10</value></field></x>";
+    let create = format!("<pubsub xmlns='{PUBSUB}'><create node='{BUNDLES}'/><configure>{form}</configure></pubsub>");
+    let answer = client.request("set", None, &create).await;
+    assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -135,15 +164,16 @@ async fn a_device_that_is_added_by_itself_is_announced_before_it_is_told_so() {
 #[tokio::test]
 async fn what_pep_had_before_is_taken_over_once() {
     // A stock server: the plugin is there but not enabled.
-    let mut server = prosody(&["alice", "bob"]).start();
+    let mut server = Deployment::new(&["alice", "bob"]).start();
     let with_plugin = std::fs::read_to_string(server.config_path()).unwrap();
-    std::fs::write(server.config_path(), with_plugin.replace(", \"multiend\"", "")).unwrap();
+    std::fs::write(server.config_path(), with_plugin.replace(Server::LOADS_PLUGIN, "")).unwrap();
     server.restart();
     let device = |id| TestDevice { id, seed: id as u8 };
     let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
+    keep_several_bundles(&mut alice).await;
     let options = "<publish-options><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>\
                    <value>http://jabber.org/protocol/pubsub#publish-options</value></field>\
-                   <field var='pubsub#max_items'><value>max</value></field></x></publish-options></pubsub>";
+                   <field var='pubsub#persist_items'><value>1</value></field></x></publish-options></pubsub>";
     let with_options = |xml: String| xml.replace("</pubsub>", options);
     for (node, item, payload) in [
         (BUNDLES, "1", device(1).bundle(1..=3)),

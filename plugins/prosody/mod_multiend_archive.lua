@@ -1,0 +1,116 @@
+-- mod_multiend_archive: takes message archives out of Prosody's own storage and puts them in again, whatever the storage is,
+-- as a file in the form of XEP-0227. Not to be enabled: it is a command, for when Prosody does not run.
+--
+--   prosodyctl mod_multiend_archive export HOST FILE       what mod_mam has, for "multiend admin import FILE"
+--   prosodyctl mod_multiend_archive import FILE            what "multiend admin export OWNER" has written, for mod_mam
+--
+-- Archive ids and times stay as they are. Both may be run again: a message that is there already is not doubled.
+
+local datetime = require "util.datetime";
+local jid = require "util.jid";
+local st = require "util.stanza";
+local parse_xml = require "util.xml".parse;
+local storagemanager = require "core.storagemanager";
+local usermanager = require "core.usermanager";
+
+local ns_pie, ns_pie_mam, ns_mam = "urn:xmpp:pie:0", "urn:xmpp:pie:0#mam", "urn:xmpp:mam:2";
+local ns_forward, ns_delay = "urn:xmpp:forward:0", "urn:xmpp:delay";
+local longest_result = 4 * 1024 * 1024; -- A result that does not end within this many bytes is none.
+
+local function open_archive(host)
+	if not prosody.hosts[host] then prosody.hosts[host] = require "util.startup".make_host(host); end
+	storagemanager.initialize_host(host);
+	usermanager.initialize_host(host);
+	local store = require "core.configmanager".get(host, "archive_store") or "archive";
+	return assert(storagemanager.open(host, store, "archive"));
+end
+
+-- With what is below a second, where the storage has it.
+local function written_time(when)
+	local seconds = math.floor(when);
+	return (datetime.datetime(seconds):gsub("Z$", ("%.6fZ"):format(when - seconds):sub(2)));
+end
+
+-- In whole seconds, the only times that every storage takes.
+local function read_time(stamp) return datetime.parse((stamp:gsub("%.%d+", ""))); end
+
+-- Into a file, since prosodyctl may say other things on its standard output.
+local function export(host, path)
+	local archive, out = open_archive(host), assert(io.open(path, "w"));
+	local count = 0;
+	out:write("<?xml version='1.0' encoding='UTF-8'?>\n<server-data xmlns='", ns_pie, "'>\n<host jid='", st.xml_escape(host), "'>\n");
+	for user in usermanager.users(host) do
+		out:write("<user name='", st.xml_escape(user), "'>\n<archive xmlns='", ns_pie_mam, "'>\n");
+		for id, item, when in assert(archive:find(user)) do
+			local message = st.clone(item);
+			message.attr.xmlns = "jabber:client";
+			local result = st.stanza("result", { xmlns = ns_mam, id = id })
+				:tag("forwarded", { xmlns = ns_forward })
+					:tag("delay", { xmlns = ns_delay, stamp = written_time(when) }):up()
+					:add_child(message);
+			assert(out:write(tostring(result:reset()), "\n"));
+			count = count + 1;
+		end
+		out:write("</archive>\n</user>\n");
+	end
+	assert(out:write("</host>\n</server-data>\n"));
+	assert(out:close());
+	io.stderr:write(("%d messages of %s\n"):format(count, host));
+end
+
+-- One result; false if it is of no use here.
+local function append(archive, user, host, result)
+	local forwarded = result:get_child("forwarded", ns_forward);
+	local delay = forwarded and forwarded:get_child("delay", ns_delay);
+	local message = forwarded and forwarded:get_child("message", "jabber:client");
+	local when = delay and read_time(delay.attr.stamp or "");
+	if not message or not when or message:get_child("expired", "urn:multiend:0") then return false; end
+	message = st.clone(message);
+	message.attr.xmlns = nil;
+	local owner = jid.join(user, host);
+	local from, to = jid.bare(message.attr.from) or owner, jid.bare(message.attr.to) or owner;
+	assert(archive:append(user, result.attr.id, message, when, from == owner and to or from));
+	return true;
+end
+
+local function import(path)
+	local file = path == "-" and io.stdin or assert(io.open(path, "r"));
+	local host, user, archive, pending;
+	local count, left_out = 0, 0;
+	for line in file:lines() do
+		-- A result is on lines of its own, on more than one if the message has line feeds.
+		if not pending and line:match("^<result ") then
+			pending = line;
+		elseif pending then
+			pending = pending .. "\n" .. line;
+		elseif line:match("^<host ") then
+			host = assert(parse_xml(line:gsub(">$", "/>"), nil)).attr.jid;
+			archive = open_archive(host);
+		elseif line:match("^<user ") then
+			user = assert(parse_xml(line:gsub(">$", "/>"), nil)).attr.name;
+		end
+		if pending and pending:match("</result>$") then
+			local result = parse_xml(pending);
+			if result then
+				assert(archive and user, "a message before its host and user");
+				if append(archive, user, host, result) then count = count + 1; else left_out = left_out + 1; end
+				pending = nil;
+			end
+		end
+		assert(not pending or #pending < longest_result, "a message without an end");
+	end
+	assert(not pending, "the file is cut short");
+	io.stderr:write(("%d messages put into the archive, %d places without a message left out\n"):format(count, left_out));
+end
+
+function module.command(arg)
+	if arg[1] == "export" and arg[3] and not arg[4] then
+		export(jid.prep(arg[2]) or arg[2], arg[3]);
+		return 0;
+	elseif arg[1] == "import" and arg[2] and not arg[3] then
+		import(arg[2]);
+		return 0;
+	end
+	io.stderr:write("usage: prosodyctl mod_multiend_archive export HOST FILE\n       prosodyctl mod_multiend_archive import FILE\n");
+	return 1;
+end

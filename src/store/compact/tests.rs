@@ -1,0 +1,166 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+
+use super::{pack, unpack};
+
+fn restored(message: &[u8]) -> usize {
+    let packed = pack(message);
+    let length = packed.len();
+    assert_eq!(unpack(packed).unwrap(), message, "{:?}", String::from_utf8_lossy(message));
+    assert!(length <= message.len() + 1);
+    length
+}
+
+/// Bytes that look random and are the same in every run.
+fn noise(seed: u32, count: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 11) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A legacy message to ten devices as Prosody gives it to us.
+fn legacy() -> String {
+    let header = |n: u32| {
+        let mut bytes = vec![0x33, 0x0a, 0x21, 0x05];
+        bytes.extend(noise(n, 32));
+        bytes.extend([0x10, n as u8]);
+        if n.is_multiple_of(3) {
+            bytes.push(1);
+        }
+        bytes.extend([0x18, 0, 0x22, 0x30]);
+        bytes.extend(noise(n + 100, 56));
+        format!("<key rid='{}'>{}</key>", 1_000_000_007_u32.wrapping_mul(n) >> 1, STANDARD.encode(bytes))
+    };
+    let headers: String = (1..=10).map(header).collect();
+    format!(
+        "<message type='chat' id='3f2b8c7e-91aa-4b1c-8d3e-5a6f7b8c9d0e'><encrypted xmlns='eu.siacs.conversations.axolotl'>\
+         <header sid='1873042914'>{headers}<iv>{}</iv></header><payload>{}</payload></encrypted>\
+         <encryption name='OMEMO' xmlns='urn:xmpp:eme:0' namespace='eu.siacs.conversations.axolotl'/>\
+         <store xmlns='urn:xmpp:hints'/><origin-id id='3f2b8c7e-91aa-4b1c-8d3e-5a6f7b8c9d0e' xmlns='urn:xmpp:sid:0'/>\
+         <body>[This message is OMEMO encrypted]</body></message>",
+        STANDARD.encode(noise(7, 12)),
+        STANDARD.encode(noise(8, 60)),
+    )
+}
+
+/// Of each header, only its number, its key, its counter and its ciphertext are left; of the rest, a few bytes.
+#[test]
+fn what_is_left_of_a_message_to_ten_devices_is_what_is_random_in_it() {
+    let message = legacy();
+    let packed = restored(message.as_bytes());
+    let random = 10 * (4 + 32 + 1 + 56) + 12 + 60 + 16;
+    assert!(packed <= random + 95, "{packed} bytes of {}, {random} of them random", message.len());
+}
+
+#[test]
+fn what_is_written_unusually_comes_back_as_it_was() {
+    for message in [
+        "",
+        "<",
+        "\u{0}",
+        "\u{1}\u{1}",
+        "\u{7f}\u{80}",
+        "plain",
+        "<message/>",
+        "<message\n\ttype=\"chat\">\u{fe0f}\u{1f600}</message>",
+        // Base64 with bits left over, without padding, with white space, and in the other alphabet.
+        "<message><key rid='1'>QUJDRR==</key><key rid='2'>QUJDRQ==</key></message>",
+        "<message><payload>QUJDREVGR0hJSktM\n</payload><payload>QUJDREVGR0hJSktMTQ</payload></message>",
+        "<message><payload>QUJDREVGR0hJ-_tM</payload></message>",
+        // Numbers with zeros before them, signs, and too large ones.
+        "<message><key rid='01'>QUJD</key><key rid='4294967296'>QUJD</key><key rid='+1'>QUJD</key></message>",
+        "<message><key rid=\"1\">QUJD</key><key rid=\"4294967295\">QUJDQUJD</key><key rid=\"0\">QUJD</key></message>",
+        "<message><key rid='1'></key><key rid='2'></key><key rid='3'>QQ==</key></message>",
+        "<message id='3F2B8C7E-91AA-4B1C-8D3E-5A6F7B8C9D0E'/>",
+        "<message id='3f2b8c7e-91aa-4b1c-8d3e-5a6f7b8c9d0'/>",
+        "<message><body>hello hello hello hello hello</body></message>",
+    ] {
+        restored(message.as_bytes());
+    }
+}
+
+#[test]
+fn damaged_bytes_are_an_error_and_never_more_than_the_longest_message() {
+    let packed = pack(legacy().as_bytes());
+    for length in 1..packed.len() {
+        let _ = unpack(packed[..length].to_vec());
+    }
+    for place in 1..packed.len() {
+        let mut damaged = packed.clone();
+        damaged[place] ^= 0x55;
+        let _ = unpack(damaged);
+    }
+    assert!(unpack(vec![1, 5, 1, 1]).is_err());
+    // Ten times as much each time.
+    let mut bomb = vec![1, b'x'];
+    for _ in 0..60 {
+        bomb.extend([5, 1, 1]);
+    }
+    let mut length = 61;
+    while length < 1 << 27 {
+        bomb.push(5);
+        super::push_number(&mut bomb, length);
+        super::push_number(&mut bomb, length);
+        length *= 2;
+    }
+    assert!(unpack(bomb).is_err());
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "<message",
+        " type='chat'",
+        " id='",
+        "'>",
+        "'/>",
+        "<key rid='",
+        "<key rid=\"",
+        "\">",
+        "</key>",
+        "<payload>",
+        "</payload>",
+        "3f2b8c7e-91aa-4b1c-8d3e-5a6f7b8c9d0e",
+        "1873042914",
+        "0",
+        "007",
+        "4294967296",
+        "=",
+        "==",
+        "<![CDATA[",
+        "]]>",
+        "\n",
+        "é",
+        "&amp;",
+        "'",
+        "\"",
+        ">",
+        "<",
+    ]);
+    let key = (0_u32.., prop::collection::vec(any::<u8>(), 0..8), prop::collection::vec(any::<u8>(), 0..8)).prop_map(
+        |(device, front, back)| {
+            let bytes = [front.as_slice(), &[1, 2, 3, 4, 5, 6], &back].concat();
+            format!("<key rid='{device}'>{}</key>", STANDARD.encode(bytes))
+        },
+    );
+    prop_oneof![word.prop_map(str::to_owned), key, "[A-Za-z0-9+/=]{0,40}", ".{0,6}"]
+}
+
+proptest! {
+    #[test]
+    fn whatever_goes_in_comes_out_identical(pieces in prop::collection::vec(piece(), 0..40)) {
+        restored(format!("<{}", pieces.concat()).as_bytes());
+        restored(pieces.concat().as_bytes());
+    }
+
+    #[test]
+    fn any_bytes_come_out_identical_and_none_are_refused_but_as_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        restored(&bytes);
+        let _ = unpack(bytes);
+    }
+}

@@ -1,0 +1,280 @@
+//! Blocks: messages that came together and expire together stand together in one row.
+//!
+//! A row of its own costs a message 60 bytes and an index entry, and up to a sixth of a page that no further message fits
+//! into. Of a block, PostgreSQL reads only the parts (1,996 bytes each) that a message lies in. The last part of a block may
+//! be nearly empty and still leave no room for another one in its page: that is why a block may have many parts. It has not
+//! more, since who takes a message back, or erases an account, has all of the block written anew. No message is in two
+//! blocks, and no block is added to.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use crate::store::append_plan::{NewBody, Plan};
+use crate::store::{StoreError, compact};
+
+/// A block takes no further message once it has so many bytes.
+const BYTES: usize = 64 * 1024;
+/// Most messages of one block.
+const MESSAGES: usize = 256;
+/// Messages that expire within the same so many microseconds may share a block.
+const EXPIRY: i64 = 60 * 1_000_000;
+
+/// Where a message is: its block, and the place in it from 1.
+pub(super) type Place = (i32, i16);
+
+/// A block as its row has it.
+#[derive(Debug, Default, sqlx::FromRow)]
+struct Block {
+    id: i32,
+    ends: Vec<i32>,
+    holders: Vec<i16>,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    fn push(&mut self, message: &[u8], holders: i16) -> Result<(), StoreError> {
+        self.bytes.extend_from_slice(message);
+        self.ends.push(i32::try_from(self.bytes.len()).map_err(|_| StoreError::Range("block"))?);
+        self.holders.push(holders);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= BYTES || self.ends.len() >= MESSAGES
+    }
+
+    /// Puts other bytes in the place of a message.
+    fn replace(&mut self, position: i16, message: &[u8]) -> Result<(), StoreError> {
+        let corrupt = || StoreError::Corrupt("place in a block");
+        let index = usize::try_from(position).ok().and_then(|position| position.checked_sub(1)).ok_or_else(corrupt)?;
+        let length = |end: Option<&i32>| end.and_then(|end| usize::try_from(*end).ok());
+        let end = length(self.ends.get(index)).filter(|end| *end <= self.bytes.len()).ok_or_else(corrupt)?;
+        let start = match index.checked_sub(1) {
+            Some(before) => length(self.ends.get(before)).filter(|start| *start <= end).ok_or_else(corrupt)?,
+            None => 0,
+        };
+        self.bytes.splice(start..end, message.iter().copied());
+        let new_end = start.checked_add(message.len()).ok_or_else(corrupt)?;
+        for later in self.ends.iter_mut().skip(index) {
+            let moved =
+                length(Some(later)).and_then(|old| old.checked_sub(end)).and_then(|past| past.checked_add(new_end));
+            *later = moved.and_then(|moved| i32::try_from(moved).ok()).ok_or_else(corrupt)?;
+        }
+        Ok(())
+    }
+
+    /// One copy less of a message; with the last one its bytes go.
+    fn release(&mut self, position: i16) -> Result<(), StoreError> {
+        let index = usize::try_from(position).ok().and_then(|position| position.checked_sub(1));
+        let holders =
+            index.and_then(|index| self.holders.get_mut(index)).ok_or(StoreError::Corrupt("place in a block"))?;
+        *holders = holders.saturating_sub(1);
+        if *holders <= 0 { self.replace(position, &[]) } else { Ok(()) }
+    }
+}
+
+/// Stores the messages of a plan, and gives the place of each.
+pub(super) async fn insert(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Vec<Place>, StoreError> {
+    let mut holders = vec![0_i16; plan.bodies.len()];
+    for entry in &plan.entries {
+        if let Some(count) = holders.get_mut(entry.body) {
+            *count = count.saturating_add(1);
+        }
+    }
+    let mut blocks: Vec<(Block, Option<i64>)> = Vec::new();
+    let mut open: BTreeMap<Option<i64>, usize> = BTreeMap::new();
+    let mut places = Vec::with_capacity(plan.bodies.len());
+    for (NewBody { bytes, expires_at, .. }, holders) in plan.bodies.iter().zip(holders) {
+        let message = compact::pack(bytes);
+        let minute = expires_at.map(|expiry| expiry.div_euclid(EXPIRY));
+        let fits = |(block, _): &&mut (Block, _)| {
+            !block.is_full() && (block.bytes.is_empty() || block.bytes.len().saturating_add(message.len()) <= BYTES)
+        };
+        let place = match open.get(&minute).copied().filter(|place| blocks.get_mut(*place).as_ref().is_some_and(fits)) {
+            Some(place) => place,
+            None => {
+                blocks.push((Block::default(), *expires_at));
+                open.insert(minute, blocks.len().saturating_sub(1));
+                blocks.len().saturating_sub(1)
+            }
+        };
+        let (block, expiry) = blocks.get_mut(place).ok_or(StoreError::Range("block"))?;
+        block.push(&message, holders)?;
+        *expiry = (*expiry).max(*expires_at);
+        places.push((place, i16::try_from(block.ends.len()).map_err(|_| StoreError::Range("block"))?));
+    }
+    let ids = write(connection, &blocks).await?;
+    let place = |(block, position): (usize, i16)| ids.get(block).map(|id| (*id, position));
+    places.into_iter().map(|at| place(at).ok_or(StoreError::Range("block"))).collect()
+}
+
+async fn write(connection: &mut PgConnection, blocks: &[(Block, Option<i64>)]) -> Result<Vec<i32>, StoreError> {
+    let count = i32::try_from(blocks.len()).map_err(|_| StoreError::Range("batch"))?;
+    let ids: Vec<i32> = sqlx::query_scalar(
+        "SELECT nextval(pg_get_serial_sequence('body_block', 'id'))::integer FROM generate_series(1, $1)",
+    )
+    .bind(count)
+    .fetch_all(&mut *connection)
+    .await?;
+    // An array of arrays must be a rectangle, and these have different lengths.
+    sqlx::query(
+        "INSERT INTO body_block (id, expires_at, ends, holders, bytes)
+         SELECT id, expires_at, ends::integer[], holders::smallint[], bytes
+         FROM unnest($1::integer[], $2::bigint[], $3::text[], $4::text[], $5::bytea[])
+             AS b (id, expires_at, ends, holders, bytes)",
+    )
+    .bind(&ids)
+    .bind(blocks.iter().map(|(_, expires_at)| *expires_at).collect::<Vec<_>>())
+    .bind(blocks.iter().map(|(block, _)| array(&block.ends)).collect::<Vec<_>>())
+    .bind(blocks.iter().map(|(block, _)| array(&block.holders)).collect::<Vec<_>>())
+    .bind(blocks.iter().map(|(block, _)| block.bytes.as_slice()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(ids)
+}
+
+/// Numbers as the text of a PostgreSQL array.
+fn array<T: ToString>(numbers: &[T]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", numbers.join(","))
+}
+
+/// Reads the messages in these places, in order, until they have `max_bytes` together; the first is given `anyway`, or only
+/// if it alone has no more. What is beyond that is left off. One whose block is gone is `None`.
+pub(super) async fn read(
+    connection: &mut PgConnection,
+    places: &[Place],
+    max_bytes: usize,
+    anyway: bool,
+) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    let (blocks, positions): (Vec<i32>, Vec<i16>) = places.iter().copied().unzip();
+    let rows: Vec<(i64, Option<Vec<u8>>)> = sqlx::query_as(
+        "SELECT place, CASE WHEN so_far <= $3 OR place = 1 AND $4 THEN substr(bytes, start + 1, length) END FROM (
+             SELECT named.place, b.bytes, b.start, b.length, sum(b.length) OVER (ORDER BY named.place) AS so_far
+             FROM unnest($1::integer[], $2::smallint[]) WITH ORDINALITY AS named (block, position, place)
+             CROSS JOIN LATERAL (
+                 SELECT bytes, coalesce(ends[named.position - 1], 0) AS start,
+                        ends[named.position] - coalesce(ends[named.position - 1], 0) AS length
+                 FROM body_block WHERE id = named.block LIMIT 1) b) found
+         ORDER BY place",
+    )
+    .bind(blocks)
+    .bind(positions)
+    .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
+    .bind(anyway)
+    .fetch_all(connection)
+    .await?;
+    let mut messages: Vec<Option<Vec<u8>>> = vec![None; places.len()];
+    let mut read = 0_usize;
+    for (place, bytes) in rows {
+        let index = usize::try_from(place.saturating_sub(1)).unwrap_or(usize::MAX);
+        let message = bytes.map(compact::unpack).transpose()?;
+        read = read.saturating_add(message.as_ref().map_or(0, Vec::len));
+        // What is stored shorter than it is may still be too much.
+        let Some(message) = message.filter(|_| read <= max_bytes || (index == 0 && anyway)) else {
+            messages.truncate(index);
+            break;
+        };
+        if let Some(slot) = messages.get_mut(index) {
+            *slot = Some(message);
+        }
+    }
+    Ok(messages)
+}
+
+/// Takes copies off their messages; a message goes with its last copy, a block with its last message.
+pub(super) async fn release(connection: &mut PgConnection, places: &[Place]) -> Result<(), StoreError> {
+    let mut gone = Vec::new();
+    for (mut block, positions) in lock(connection, places).await? {
+        for position in positions {
+            block.release(position)?;
+        }
+        if block.holders.iter().all(|holders| *holders <= 0) {
+            gone.push(block.id);
+        } else {
+            update(connection, &block).await?;
+        }
+    }
+    sqlx::query("DELETE FROM body_block WHERE id = ANY ($1)").bind(gone).execute(connection).await?;
+    Ok(())
+}
+
+/// Puts something else in the place of messages.
+pub(super) async fn replace(connection: &mut PgConnection, places: &[Place], message: &[u8]) -> Result<(), StoreError> {
+    let message = compact::pack(message);
+    for (mut block, positions) in lock(connection, places).await? {
+        for position in positions {
+            block.replace(position, &message)?;
+        }
+        update(connection, &block).await?;
+    }
+    Ok(())
+}
+
+/// The blocks of these places, which nobody else may change meanwhile, each with the positions in it.
+async fn lock(connection: &mut PgConnection, places: &[Place]) -> Result<Vec<(Block, Vec<i16>)>, StoreError> {
+    let mut positions: BTreeMap<i32, Vec<i16>> = BTreeMap::new();
+    for (block, position) in places {
+        positions.entry(*block).or_default().push(*position);
+    }
+    let blocks: Vec<Block> =
+        sqlx::query_as("SELECT id, ends, holders, bytes FROM body_block WHERE id = ANY ($1) ORDER BY id FOR UPDATE")
+            .bind(positions.keys().copied().collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+    Ok(blocks
+        .into_iter()
+        .map(|block| {
+            let of = positions.remove(&block.id).unwrap_or_default();
+            (block, of)
+        })
+        .collect())
+}
+
+async fn update(connection: &mut PgConnection, block: &Block) -> Result<(), StoreError> {
+    sqlx::query("UPDATE body_block SET ends = $2, holders = $3, bytes = $4 WHERE id = $1")
+        .bind(block.id)
+        .bind(&block.ends)
+        .bind(&block.holders)
+        .bind(&block.bytes)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is in each place.
+    fn shown(block: &Block) -> Vec<&[u8]> {
+        let mut start = 0;
+        let of = |end: &i32| {
+            let message = &block.bytes[start..*end as usize];
+            start = *end as usize;
+            message
+        };
+        block.ends.iter().map(of).collect()
+    }
+
+    #[test]
+    fn what_becomes_of_one_message_moves_no_other_out_of_its_place() {
+        let mut block = Block::default();
+        for message in ["one", "two", "three"] {
+            block.push(message.as_bytes(), 2).unwrap();
+        }
+        block.replace(2, b"longer than it was").unwrap();
+        assert_eq!(shown(&block), [&b"one"[..], b"longer than it was", b"three"]);
+        block.release(1).unwrap();
+        assert_eq!(shown(&block)[0], b"one");
+        block.release(1).unwrap();
+        assert_eq!(shown(&block), [&b""[..], b"longer than it was", b"three"]);
+        block.replace(3, b"3").unwrap();
+        block.replace(2, b"").unwrap();
+        assert_eq!(shown(&block), [&b""[..], b"", b"3"]);
+        for position in [0, 4, -1] {
+            assert!(block.replace(position, b"x").is_err() && block.release(position).is_err());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What holds on every server that has the plugin. Each of them runs these scenarios, with `crate::Server` for itself.
+
+mod directory;
+mod failures;
+mod federation;
+mod hostile;
+mod instances;
+mod lists;
+mod messages;
+
+use crate::{Server, support};
+
+/// That server with the plugin and multiend.
+pub type Setup = support::plugin::Setup<Server>;
+/// That server with the plugin.
+pub type Deployment = support::plugin::Deployment<Server>;
+
+pub const ALICE: &str = "alice@example.org";
+pub const BOB: &str = "bob@example.org";
+pub const DEVICES: &str = "urn:xmpp:omemo:2:devices";
+pub const BUNDLES: &str = "urn:xmpp:omemo:2:bundles";
+pub const LEGACY_LIST: &str = "eu.siacs.conversations.axolotl.devicelist";
+/// An OMEMO message: no body, no hint.
+pub const OMEMO: &str = "<encrypted xmlns='urn:xmpp:omemo:2'><header sid='1'><keys jid='bob@example.org'>\
+                         <key rid='2'>QUFB</key><key rid='3'>QkJC</key></keys></header><payload>UGF5bG9hZA==</payload></encrypted>";
+
+/// Sends a message of type `chat`.
+pub async fn send(client: &mut support::xmpp::Client, to: &str, id: &str, content: &str) {
+    client.send_raw(&format!("<message type='chat' id='{id}' to='{to}'>{content}</message>")).await;
+}
+
+/// The stanza ids of everything in a client's archive, in order, as soon as the last of them is `last`.
+pub async fn archived_until(client: &mut support::xmpp::Client, last: &str) -> Vec<String> {
+    support::process::poll_async("the archive", support::xmpp::DEADLINE * 3, async || {
+        let all = support::archive::everything(client).await.ok()?;
+        let ids: Vec<_> = all.iter().map(|(_, m)| m.attr("id").unwrap_or_default().to_owned()).collect();
+        (ids.last().map(String::as_str) == Some(last)).then_some(ids)
+    })
+    .await
+}
