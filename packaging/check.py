@@ -158,6 +158,8 @@ class Package(unittest.TestCase):
                  "./usr/lib/systemd/system/multiend.service": "-rw-r--r--",
                  "./usr/lib/sysusers.d/multiend.conf": "-rw-r--r--",
                  "./usr/share/multiend/plugins/prosody/mod_multiend/mod_multiend.lua": "-rw-r--r--",
+                 "./usr/share/multiend/plugins/ejabberd/compile": "-rwxr-xr-x",
+                 "./usr/share/multiend/plugins/ejabberd/mod_multiend/src/mod_multiend.erl": "-rw-r--r--",
                  "./usr/share/multiend/monitoring/dashboards/overview.json": "-rw-r--r--",
                  "./usr/share/multiend/monitoring/alerts.yml": "-rw-r--r--"}
         for path, mode in modes.items():
