@@ -23,9 +23,11 @@ USER 65532:65532
 # The database with SQLite, and last-run.json with any: keep it when the container is replaced.
 VOLUME /var/lib/multiend
 WORKDIR /var/lib/multiend
+# SQLite writes what does not fit into memory where it may: there is no other place.
 ENV MULTIEND_CONFIG=/etc/multiend/multiend.toml \
     MULTIEND_DATA_DIR=/var/lib/multiend \
-    MULTIEND_HTTP__LISTEN=0.0.0.0:9614
+    MULTIEND_HTTP__LISTEN=0.0.0.0:9614 \
+    SQLITE_TMPDIR=/var/lib/multiend
 EXPOSE 9614
 ENTRYPOINT ["/usr/bin/multiend"]
 CMD ["serve"]

@@ -80,6 +80,9 @@ class Debian(unittest.TestCase):
     def test_its_version_is_that_of_the_program(self):
         self.assertTrue((DEBIAN / "changelog").read_text().startswith(f"multiend ({VERSION}-"))
 
+    def test_it_holds_the_licence_as_it_is(self):
+        self.assertTrue((DEBIAN / "licenses").read_text().endswith((ROOT / "LICENSE-MIT").read_text()))
+
     def test_its_scripts_are_scripts(self):
         for name in ("postinst", "postrm"):
             self.assertEqual(run("sh", "-n", str(DEBIAN / name)).returncode, 0, name)
@@ -112,6 +115,8 @@ class Image(unittest.TestCase):
         [variables] = [rest for word, rest in self.image if word == "ENV"]
         environment = dict(pair.split("=", 1) for pair in variables.split())
         self.assertEqual(environment.pop("MULTIEND_CONFIG"), "/etc/multiend/multiend.toml")
+        # Without a writable place for temporary files, SQLite cannot migrate.
+        self.assertEqual(environment["SQLITE_TMPDIR"], environment["MULTIEND_DATA_DIR"])
         checked = run(os.environ["MULTIEND"], *CHECK, env=environment)
         self.assertEqual(checked.returncode, 0, checked.stderr)
         self.assertIn("0.0.0.0:9614", checked.stdout)
@@ -153,6 +158,8 @@ class Package(unittest.TestCase):
                  "./usr/lib/systemd/system/multiend.service": "-rw-r--r--",
                  "./usr/lib/sysusers.d/multiend.conf": "-rw-r--r--",
                  "./usr/share/multiend/plugins/prosody/mod_multiend/mod_multiend.lua": "-rw-r--r--",
+                 "./usr/share/multiend/plugins/ejabberd/compile": "-rwxr-xr-x",
+                 "./usr/share/multiend/plugins/ejabberd/mod_multiend/src/mod_multiend.erl": "-rw-r--r--",
                  "./usr/share/multiend/monitoring/dashboards/overview.json": "-rw-r--r--",
                  "./usr/share/multiend/monitoring/alerts.yml": "-rw-r--r--"}
         for path, mode in modes.items():
