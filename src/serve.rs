@@ -48,7 +48,6 @@ use crate::ops::reload::Reload;
 use crate::ops::service_manager;
 use crate::store::{self, SharedStore, StoreError};
 use live::LiveSettings;
-pub use live::retention;
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
