@@ -72,6 +72,8 @@ struct Cost {
     database: f64,
     multiend: f64,
     rate: f64,
+    /// Copies too many or too few in the archives.
+    astray: u64,
 }
 
 fn main() {
@@ -116,6 +118,8 @@ async fn run() {
         (server(Setup::Sql) - server(Setup::Nothing)) / (server(Setup::Plugin) - server(Setup::Nothing)).max(1.0),
         "",
     );
+    let astray = costs[&Setup::Plugin].iter().map(|cost| cost.astray).sum();
+    figures.none("Prosody, plugin: copies too many or too few in the archives", astray);
     figures.write("peers");
 }
 
@@ -161,7 +165,9 @@ async fn measure(setup: Setup) -> Cost {
     let rate = MESSAGES as f64 / start.elapsed().as_secs_f64();
     let after = pids(&mut multiend);
     let used = |which: usize| (after[which] - before[which]) * 1e6 / MESSAGES as f64;
-    Cost { server: used(0), database: used(1), multiend: used(2), rate }
+    let expected = 2.0 * (WARM_UP + MESSAGES) as f64;
+    let astray = multiend.as_ref().map_or(0.0, |multiend| (stored(multiend) - expected).abs()) as u64;
+    Cost { server: used(0), database: used(1), multiend: used(2), rate, astray }
 }
 
 /// Messages from the one to the other, until the last has arrived.
@@ -189,11 +195,12 @@ async fn exchange(alice: &mut Client, bob: &mut Client, numbers: std::ops::Range
 /// Returns when so many messages are in both archives. The server's own are there when a message has arrived.
 async fn archived(multiend: &Option<Multiend>, messages: usize) {
     let Some(multiend) = multiend else { return };
-    poll_async("the archives", DEADLINE, async || {
-        let stored = multiend.metric("multiend_archive_copies_total{class=\"content\",result=\"stored\"}");
-        (stored >= 2.0 * messages as f64).then_some(())
-    })
-    .await;
+    poll_async("the archives", DEADLINE, async || (stored(multiend) >= 2.0 * messages as f64).then_some(())).await;
+}
+
+/// Copies in all archives of multiend.
+fn stored(multiend: &Multiend) -> f64 {
+    multiend.metric("multiend_archive_copies_total{class=\"content\",result=\"stored\"}")
 }
 
 /// What a process and those of its children that have ended have used, in seconds.

@@ -6,6 +6,8 @@
 
 mod live;
 
+pub use live::retention;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +50,6 @@ use crate::ops::reload::Reload;
 use crate::ops::service_manager;
 use crate::store::{self, SharedStore, StoreError};
 use live::LiveSettings;
-pub use live::retention;
 
 /// Stanzas that the link may have read before anybody has looked at them.
 const INBOUND_QUEUE: usize = 256;
