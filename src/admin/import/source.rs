@@ -170,8 +170,8 @@ impl<R: BufRead> BufRead for Bounded<R> {
         if self.left == 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "one tag or text is too long"));
         }
-        let buffer = self.input.fill_buf()?;
-        Ok(buffer.get(..self.left).unwrap_or(buffer))
+        let available = self.input.fill_buf()?;
+        Ok(available.get(..self.left).unwrap_or(available))
     }
 
     fn consume(&mut self, amount: usize) {
