@@ -79,7 +79,14 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+            E::Io(_)
+            | E::Tls(_)
+            | E::Protocol(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed
+            // The transaction before on this connection has ended otherwise than sqlx knows; the connection is replaced.
+            | E::InvalidSavePointStatement => {
                 Self::Unavailable(error)
             }
             E::Database(database) if database.code().is_some_and(is_passing) => Self::Unavailable(error),

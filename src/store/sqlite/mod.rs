@@ -116,7 +116,17 @@ impl SqliteStore {
     {
         let started = Instant::now();
         let result = async {
-            let transaction = self.metrics.connection(pool.begin_with(begin)).await?;
+            let begun = async {
+                match pool.begin_with(begin).await {
+                    // Where the disk is full, SQLite has ended the transaction itself, of which sqlx does not know.
+                    Err(sqlx::Error::InvalidSavePointStatement) => {
+                        pool.acquire().await?.close().await?;
+                        pool.begin_with(begin).await
+                    }
+                    begun => begun,
+                }
+            };
+            let transaction = self.metrics.connection(begun).await?;
             work(Tx::new(transaction)).await
         }
         .await;
