@@ -339,17 +339,18 @@ async fn notices_reach_the_device_or_else_the_account_and_events_the_subscribers
     assert_eq!((told.attr("from"), told.attr("type")), (Some(ALICE), Some("headline")));
     let low = told.get_child("low-stock", MULTIEND).unwrap();
     assert_eq!((low.attr("device"), low.attr("unissued"), low.attr("protocol")), (Some("5"), Some("0"), Some(OMEMO_2)));
-    notify(&store, Some(6), NoticeKind::Quarantined).await;
+    notify(&store, Some(6), NoticeKind::Restored).await;
     for client in [&mut phone, &mut laptop] {
-        let told = client.wait_for("the notice", |stanza| stanza.has_child("quarantined", MULTIEND)).await;
-        assert_eq!(told.get_child("quarantined", MULTIEND).unwrap().attr("device"), Some("6"));
+        let told = client.wait_for("the notice", |stanza| stanza.has_child("restored", MULTIEND)).await;
+        assert_eq!(told.get_child("restored", MULTIEND).unwrap().attr("device"), Some("6"));
     }
     let others = laptop.everything_until_pong(DOMAIN).await;
     assert!(others.iter().all(|stanza| !stanza.has_child("low-stock", MULTIEND)), "{others:?}");
 
-    // What comes up while the link is down is sent when it is up again.
+    // What comes up while the link is down is sent when it is up again, unless it is not so any more.
     setup.multiend.terminate();
-    notify(&store, Some(5), NoticeKind::Removed).await;
+    notify(&store, Some(5), NoticeKind::Quarantined).await;
+    notify(&store, Some(6), NoticeKind::Removed).await;
     notify(&store, Some(5), NoticeKind::Restored).await;
     notify(&store, None, NoticeKind::ListChanged).await;
     setup.multiend.restart();
@@ -359,7 +360,9 @@ async fn notices_reach_the_device_or_else_the_account_and_events_the_subscribers
     let event = bob.wait_for("the event", |stanza| stanza.name() == "message").await;
     typed::read(&event);
     assert!(String::from(&event).replace('"', "'").contains("<device id='5'"), "{}", String::from(&event));
-    for (kind, count) in [("removed", 1.0), ("restored", 1.0), ("list-changed", 1.0), ("low-stock", 0.0)] {
+    for (kind, count) in
+        [("removed", 1.0), ("restored", 1.0), ("list-changed", 1.0), ("low-stock", 0.0), ("quarantined", 0.0)]
+    {
         let metric = format!("multiend_directory_notices_total{{kind=\"{kind}\",result=\"sent\"}}");
         assert!((setup.multiend.metric(&metric) - count).abs() < 0.1, "{metric}");
     }

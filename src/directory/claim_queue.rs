@@ -16,7 +16,7 @@ pub(super) const WAITING: usize = 4_096;
 /// Most claims of one batch.
 const BATCH: usize = 64;
 /// Batches in flight at once: one that is slow must not hold up all others.
-const IN_FLIGHT: usize = 4;
+const IN_FLIGHT: usize = 2;
 
 /// A claim by somebody of whom it is not yet known which device it is.
 #[derive(Debug)]

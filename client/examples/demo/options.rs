@@ -73,9 +73,6 @@ impl Options {
             }
         }
         let options = Self { server, way: way.unwrap_or(Way::Plugin), clients, database, keep };
-        if options.server == Server::Ejabberd && options.way == Way::Plugin {
-            return Err("there is no plugin for ejabberd yet: add --door alias".to_owned());
-        }
         if options.way == Way::Alias && clients == Clients::Slixmpp {
             return Err(
                 "clients that know nothing of multiend write to no aliases: --clients slixmpp needs --door plugin"

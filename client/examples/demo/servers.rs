@@ -25,7 +25,8 @@ impl Host {
         match (options.server, options.way) {
             (Server::Prosody, Way::Plugin) => Self::Prosody(plugin::prosody(&USERS).start()),
             (Server::Prosody, Way::Alias) => Self::Prosody(Prosody::builder().users(&USERS).multiend().start()),
-            (Server::Ejabberd, _) => Self::Ejabberd(Ejabberd::builder().users(&USERS).multiend().start()),
+            (Server::Ejabberd, Way::Plugin) => Self::Ejabberd(plugin::ejabberd(&USERS, "").start()),
+            (Server::Ejabberd, Way::Alias) => Self::Ejabberd(Ejabberd::builder().users(&USERS).multiend().start()),
         }
     }
 
