@@ -134,6 +134,7 @@ on_both_databases! {
         a_new_key_under_an_old_id_is_a_new_prekey,
         a_withdrawn_prekey_is_never_handed_out,
         the_last_resort_is_the_least_recently_issued,
+        a_last_resort_takes_nothing_from_what_one_has,
         a_strict_claim_gets_no_last_resort,
         a_consumed_prekey_is_never_given_again,
         there_is_nothing_to_claim_without_a_bundle,

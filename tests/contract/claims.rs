@@ -140,6 +140,17 @@ pub async fn the_last_resort_is_the_least_recently_issued(database: Database) {
     assert_eq!((totals.issued, totals.last_resort, totals.issued_twice), (3, 4, 0));
 }
 
+pub async fn a_last_resort_takes_nothing_from_what_one_has(database: Database) {
+    let store = database.open().await;
+    publish(&store, &plain_bundle(1, [1])).await;
+    assert_eq!(claim(&store, "a", at(0)).await, Got::Fresh(1));
+    publish(&store, &plain_bundle(1, [2])).await;
+    assert_eq!(claim(&store, "b", at(1)).await, Got::Fresh(2));
+    assert_eq!(claim(&store, "a", at(2)).await, Got::LastResort(2));
+    publish(&store, &plain_bundle(1, [1])).await;
+    assert_eq!(claim(&store, "a", at(3)).await, Got::Repeat(1));
+}
+
 pub async fn a_strict_claim_gets_no_last_resort(database: Database) {
     let store = database.open().await;
     publish(&store, &plain_bundle(1, [1])).await;

@@ -285,16 +285,16 @@ impl Claiming<'_> {
 
     /// The oldest prekey that nobody has.
     async fn take_fresh(&mut self) -> Result<Option<Taken>, StoreError> {
-        // What the claimant had before, it does not get again.
-        sqlx::query(
+        // What the claimant had before, it does not get again once it has another.
+        let before: Option<Vec<u8>> = sqlx::query_scalar(
             "UPDATE prekey SET superseded = upload + 1
-             WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant = $4 AND superseded = 0",
+             WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant = $4 AND superseded = 0 RETURNING key",
         )
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
         .bind(&self.claimant)
-        .execute(&mut *self.connection)
+        .fetch_optional(&mut *self.connection)
         .await?;
         for statement in [FRESH, FRESH_WAITING] {
             let taken = sqlx::query_as(statement)
@@ -306,6 +306,17 @@ impl Claiming<'_> {
             if let Some(prekey) = taken.fetch_optional(&mut *self.connection).await? {
                 return Ok(Some(prekey));
             }
+        }
+        if let Some(key) = before {
+            sqlx::query(
+                "UPDATE prekey SET superseded = 0 WHERE account = $1 AND protocol = $2 AND device = $3 AND key = $4",
+            )
+            .bind(self.account)
+            .bind(self.claim.protocol.code())
+            .bind(self.claim.device.to_sql())
+            .bind(key)
+            .execute(&mut *self.connection)
+            .await?;
         }
         Ok(None)
     }
