@@ -6,6 +6,8 @@ SERVER ?= prosody
 DOOR ?= plugin
 CLIENTS ?= multiend
 DATABASE ?= sqlite
+# What `make bench-peers` does less, or otherwise: see benches/peers/main.rs.
+PEERS ?=
 # Not empty: `make demo` leaves everything running and prints the addresses.
 KEEP ?=
 # How long each fuzz target runs: briefly in `make test`, longer in `make fuzz`.
@@ -81,9 +83,9 @@ bench: ## Benchmarks; figures go to target/bench
 	cargo bench --locked --workspace
 	@scripts/bench-table
 
-bench-peers: ## What archiving costs Prosody: with the plugin, with its own archive, with none
-	@scripts/install-needs cc prosody prosody-sql postgresql python3
-	cargo bench --locked -p multiend --bench peers -- --peers
+bench-peers: ## What archiving costs Prosody and ejabberd: with the plugin, with their own archives, with none
+	@scripts/install-needs cc prosody prosody-sql ejabberd postgresql python3
+	cargo bench --locked -p multiend --bench peers -- --peers $(PEERS)
 	@scripts/bench-table
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS=60
