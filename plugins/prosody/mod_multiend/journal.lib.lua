@@ -1,8 +1,9 @@
 -- The journal: copies on disk until the component has them.
 --
 -- A directory of segments, files that are only ever appended to: one record a line, a checksum before it, so that a line that
--- a crash has torn is recognised. Records are read from disk when they are to be sent: what waits takes no memory. A position
--- is { segment, offset }. Segments before the position that has been acknowledged are removed.
+-- a crash has torn is recognised. Records are read from disk when they are to be sent: what waits takes no memory, but for the
+-- last of it, which is sent without being read again. A position is { segment, offset }. Segments before the position that has
+-- been acknowledged are removed.
 
 local lfs = require "lfs";
 local hashes = require "util.hashes";
@@ -10,7 +11,8 @@ local async = require "util.async";
 
 local segment_bytes = 1024 * 1024; -- What is sent again at most after a restart.
 local aside_bytes = 16 * 1024 * 1024; -- What is set aside at most: nobody may fill the disk with it.
-local idle_bytes = 128 * 1024;     -- An acknowledged segment of this size is done with.
+local idle_bytes = 128 * 1024;     -- An acknowledged segment of this size is done with, or of a fourth of the journal's.
+local recent_bytes = 1024 * 1024;  -- How much is remembered of what was appended and is not acknowledged.
 
 local methods = {};
 local journal_mt = { __index = methods };
@@ -20,8 +22,10 @@ local function checksum(text) return hashes.sha1(text, true):sub(1, 8); end
 local function shell_quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'"; end
 
 -- Lua has no fsync, coreutils has.
-local function sync_to_disk(path)
-	local ok = os.execute("sync -d " .. shell_quoted(path));
+local function sync_to_disk(paths)
+	local arguments = {};
+	for _, path in ipairs(paths) do table.insert(arguments, shell_quoted(path)); end
+	local ok = os.execute("exec sync -d " .. table.concat(arguments, " "));
 	return ok == true or ok == 0;
 end
 
@@ -47,6 +51,8 @@ local function open(options)
 		broken = 0;     -- lines that a crash has torn
 		unsynced = {};  -- paths
 		waiting = {};   -- who waits for the next sync
+		recent = {};    -- the last records, without a gap: { segment, from, to, text }, from recent_first to recent_last
+		recent_first = 1, recent_last = 0, recent_bytes = 0;
 	}, journal_mt);
 	make_directories(self.directory);
 	local first, last;
@@ -65,7 +71,7 @@ local function open(options)
 		module:log("info", "%d bytes of message copies wait in %s", self.bytes, self.directory);
 	end
 	assert(self:next_segment());
-	if self.sync_after and not sync_to_disk(self:path(self.last)) then
+	if self.sync_after and not sync_to_disk { self:path(self.last) } then
 		module:log("error", "\"sync\" of coreutils does not work here: after a power failure, copies of the last half minute may be missing");
 		self.sync_after = nil;
 	end
@@ -106,7 +112,9 @@ function methods:append(text)
 		self.sizes[self.last] = size;
 		return nil, problem;
 	end
-	self.sizes[self.last], self.bytes = self.sizes[self.last] + #line, self.bytes + #line;
+	local from = self.sizes[self.last];
+	self.sizes[self.last], self.bytes = from + #line, self.bytes + #line;
+	self:remember(from, from + #line, text);
 	self:sync_soon();
 	return true, self:tail();
 end
@@ -125,10 +133,12 @@ end
 function methods:sync()
 	local paths, waiting = self.unsynced, self.waiting;
 	self.unsynced, self.waiting, self.synced_segment = {}, {}, self.last;
+	local present = {};
 	for path in pairs(paths) do
-		if lfs.attributes(path, "mode") and not sync_to_disk(path) then
-			module:log("error", "Cannot force %s to disk", path);
-		end
+		if lfs.attributes(path, "mode") then table.insert(present, path); end
+	end
+	if #present > 0 and not sync_to_disk(present) then
+		module:log("error", "Cannot force %s to disk", table.concat(present, ", "));
 	end
 	for _, done in ipairs(waiting) do done(); end
 end
@@ -148,8 +158,50 @@ function methods:settle(session)
 	end);
 end
 
+function methods:remember(from, to, text)
+	if self.recent_bytes + #text > recent_bytes then
+		self.recent, self.recent_first, self.recent_last, self.recent_bytes = {}, 1, 0, 0;
+	end
+	self.recent_last, self.recent_bytes = self.recent_last + 1, self.recent_bytes + #text;
+	self.recent[self.recent_last] = { segment = self.last, from = from, to = to, text = text };
+end
+
+function methods:forget_recent(position)
+	while self.recent_first <= self.recent_last do
+		local record = self.recent[self.recent_first];
+		if record.segment > position.segment or (record.segment == position.segment and record.to > position.offset) then break; end
+		self.recent[self.recent_first] = nil;
+		self.recent_first, self.recent_bytes = self.recent_first + 1, self.recent_bytes - #record.text;
+	end
+end
+
+-- What read() returns, if it is remembered; nil otherwise.
+function methods:read_recent(position, max_records, max_bytes)
+	local number, offset = position.segment, position.offset;
+	while number < self.last and offset >= (self.sizes[number] or 0) do number, offset = number + 1, 0; end
+	local first = self.recent_first;
+	while first <= self.recent_last and self.recent[first].segment == number and self.recent[first].to <= offset do first = first + 1; end
+	local record = self.recent[first];
+	if not record or record.segment ~= number or record.from ~= offset then return nil; end
+	local records, bytes, last = {}, 0, record;
+	for at = first, math.min(self.recent_last, first + max_records - 1) do
+		record = self.recent[at];
+		bytes = bytes + #record.text;
+		if at > first and bytes > max_bytes then break; end
+		records[#records + 1], last = record.text, record;
+	end
+	return records, { segment = last.segment, offset = last.to };
+end
+
 -- The records from a position on, at most so many and so many bytes (but one at least), and the position behind them.
 function methods:read(position, max_records, max_bytes)
+	if not is_before(position, self:tail()) then return {}, position; end
+	local records, next_position = self:read_recent(position, max_records, max_bytes);
+	if records then return records, next_position; end
+	return self:read_from_disk(position, max_records, max_bytes);
+end
+
+function methods:read_from_disk(position, max_records, max_bytes)
 	local records, bytes = {}, 0;
 	local number, offset = position.segment, position.offset;
 	while #records < max_records do
@@ -181,8 +233,9 @@ end
 
 -- Everything before a position is done with.
 function methods:forget(position)
+	self:forget_recent(position);
 	local all = not is_before(position, self:tail());
-	if all and (self.sizes[self.last] or 0) >= idle_bytes and self:next_segment() then
+	if all and (self.sizes[self.last] or 0) >= math.min(idle_bytes, self.max_bytes / 4) and self:next_segment() then
 		position.segment, position.offset = self.last, 0;
 	end
 	for number, size in pairs(self.sizes) do

@@ -10,6 +10,7 @@ local new_id = require "util.id".medium;
 local st = require "util.stanza";
 local time_now = require "util.time".now;
 local user_exists = require "core.usermanager".user_exists;
+local written = module:require "text".of;
 
 local ns_hints, ns_sid = "urn:xmpp:hints", "urn:xmpp:sid:0";
 
@@ -69,6 +70,7 @@ end
 
 -- Takes out the ids that claim to be given by an account of ours, in whatever spelling.
 local function without_ids(stanza, bare)
+	if not stanza:get_child("stanza-id", ns_sid) then return stanza; end
 	stanza:maptags(function (tag)
 		if tag.name == "stanza-id" and tag.attr.xmlns == ns_sid and jid.prep(tag.attr.by) == bare then return nil; end
 		return tag;
@@ -103,7 +105,7 @@ end
 local function text_of(stanza)
 	if is_last(stanza) then return last.text; end
 	stanza.attr.xmlns = "jabber:client";
-	local text = tostring(stanza);
+	local text = written(stanza);
 	stanza.attr.xmlns = nil;
 	if text:find("\n", 1, true) or text:find("\r", 1, true) then
 		text = text:gsub("[\r\n]", { ["\r"] = "&#13;", ["\n"] = "&#10;" });

@@ -15,7 +15,7 @@
 --                                                   archiving them, counted and logged; or "refuse" them.
 --
 -- Files beside this one: journal (copies on disk), sender (from there to the component), component (which one, requests and
--- answers), messages (what is copied), requests (what is handed over), lists (device lists kept in mod_pep as well, and what
+-- answers), messages (what is copied), text (a message as text), requests (what is handed over), lists (device lists kept in mod_pep as well, and what
 -- is taken over from there). Prosody finds them through module:require.
 
 local modulemanager = require "core.modulemanager";
