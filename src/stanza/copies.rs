@@ -141,6 +141,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_copy_is_passed_over() {
+        let text = batch(&format!("<begin/>{GOOD}<end/>"));
+        let element = Element::parse(text.as_bytes()).unwrap();
+        assert_eq!(parse(&element).unwrap().iter().filter(|copy| copy.is_ok()).count(), 1);
+    }
+
+    #[test]
     fn what_is_refused_is_named() {
         let refused = RefusedCopy { owner: "a@b".to_owned(), id: "<1>".to_owned(), reason: "a & b".to_owned() };
         let text = result(&[refused]);

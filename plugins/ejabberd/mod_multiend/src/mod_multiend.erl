@@ -15,7 +15,7 @@
 %%%   journal_full: deliver         When the journal is full or the disk fails: deliver messages without archiving them,
 %%%                                 counted and logged; or refuse them.
 %%%
-%%% Modules beside this one: journal (copies on disk), sender (from there to the component), component (which one, requests
+%%% Modules beside this one: journal and writer (copies on disk), sender (from there to the component), component (which one, requests
 %%% and answers), messages (what is copied), requests (what is handed over), lists (device lists kept in mod_pubsub as well,
 %%% and what is taken over from there).
 -module(mod_multiend).
@@ -69,6 +69,7 @@ hooks(Host) ->
     Messages = mod_multiend_messages,
     [{user_send_packet, Host, Messages, user_send_packet, 88},
      {user_send_packet, Host, Messages, strip_own_id, 500},
+     {c2s_authenticated_packet, Host, Messages, c2s_authenticated_packet, 40}, % before mod_stream_mgmt
      {sm_receive_packet, Host, Messages, sm_receive_packet, 50},
      {user_receive_packet, Host, Messages, user_receive_packet, 88},
      {offline_message_hook, Host, Messages, offline_message, 49},
@@ -99,7 +100,7 @@ start_link(Host) -> supervisor:start_link({local, gen_mod:get_module_proc(Host, 
 
 init(Host) ->
     _ = ets:new(table(Host), [named_table, public, {read_concurrency, true}]),
-    true = ets:insert(table(Host), [{features, []}, {failures, 0}, {not_archived, 0}, {told, 0}]),
+    true = ets:insert(table(Host), [{features, []}, {failures, 0}, {not_archived, 0}, {told, 0}, {journal_fails, false}]),
     %% Each needs those before it, and would wait in vain for what those have forgotten.
     Children = [#{id => Module, start => {Module, start_link, [Host]}} ||
 		   Module <- [mod_multiend_component, mod_multiend_journal, mod_multiend_sender, mod_multiend_lists]],

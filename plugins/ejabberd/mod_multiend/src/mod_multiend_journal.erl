@@ -4,11 +4,12 @@
 %%% that a crash has torn is recognised. Records are read from disk when they are to be sent: what waits takes no memory. A
 %%% position is {Segment, Offset}. Segments before the position that has been acknowledged are removed.
 %%%
-%%% Appends of many sessions share one write, and one sync where each waits for it (group commit).
+%%% Appends of many sessions share one write, and one sync where each waits for it (group commit). A process beside the
+%%% journal's does the writing, mod_multiend_writer: what is asked meanwhile goes into the next write.
 -module(mod_multiend_journal).
 -behaviour(gen_server).
 
--export([start_link/1, append/5, positions/1, forget/2, set_aside/2, bytes/1, directory/1]).
+-export([start_link/1, append/4, append_soon/4, append_ahead/4, written/1, written/4, positions/1, forget/2, set_aside/2, bytes/1, directory/1]).
 -export([read/5]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3]).
 
@@ -16,27 +17,30 @@
 
 -define(SEGMENT_BYTES, 1048576).   % What is sent again at most after a restart.
 -define(ASIDE_BYTES, 16777216).    % What is set aside at most: nobody may fill the disk with it.
--define(IDLE_BYTES, 131072).       % An acknowledged segment of this size is done with.
+-define(IDLE_BYTES, 131072).       % An acknowledged segment of this size is done with, or of a fourth of the journal's.
 -define(READ_BYTES, 262144).
--define(GATHERING, 1).             % How long an append waits for others to share its write, in milliseconds.
 -define(KNOWN_IDS, 10000).         % How many ids of copies are remembered, at most twice that.
 -define(APPEND_TIMEOUT, 15000).
 
 -type position() :: {Segment :: pos_integer(), Offset :: non_neg_integer()}.
 -export_type([position/0]).
 
--record(append, {from :: gen_server:from(), key :: {Owner :: binary(), Id :: binary()}, line :: binary(), copy :: fxml:xmlel()}).
+-record(append, {from :: gen_server:from() | {flag, atomics:atomics_ref()} | nobody, key :: {Owner :: binary(), Id :: binary()}, line :: binary()}).
 -record(state, {host :: binary(),
 		directory :: file:filename_all(),
 		max_bytes :: pos_integer(),
 		sync :: false | non_neg_integer(),   % milliseconds
-		file :: undefined | file:fd(),
+		writer :: pid(),
+		writing = [] :: [#append{}],         % what the writer has, oldest first
 		last = 0 :: non_neg_integer(),       % the segment that is appended to
+		broken = false :: boolean(),         % a write to it has failed: nothing may follow there
 		sizes = #{} :: #{pos_integer() => non_neg_integer()},
 		bytes = 0 :: non_neg_integer(),
 		start :: undefined | position(),
-		batch = [] :: [#append{}],           % newest first
-		batch_bytes = 0 :: non_neg_integer(),
+		batch = [] :: [#append{}],           % what is to be written next, newest first
+		wait_for_batch = [] :: [{gen_server:from(), all | {binary(), binary()}}], % who asks whether it is written
+		wait_for_write = [] :: [{gen_server:from(), all | {binary(), binary()}}], % the same of what the writer has
+		fails = false :: boolean(),
 		known = {#{}, #{}} :: {map(), map()},
 		sync_timer :: undefined | reference(),
 		unsynced = [] :: [pos_integer()],
@@ -48,14 +52,42 @@ start_link(Host) -> gen_server:start_link({local, proc(Host)}, ?MODULE, Host, []
 
 proc(Host) -> gen_mod:get_module_proc(Host, ?MODULE).
 
-%% Adds a record, the copy Id of Owner: as a text without line feeds, and as the same element for the sender. `new` when it is on disk (as safe as the option
+%% Adds a record, the copy Id of Owner, as a text without line feeds. `new` when it is on disk (as safe as the option
 %% journal_sync asks for), `known` if it was there before. What is added survives a crash of this server.
--spec append(binary(), binary(), binary(), binary(), fxml:xmlel()) -> new | known | {error, full | term()}.
-append(Host, Owner, Id, Text, Copy) ->
-    Line = iolist_to_binary([checksum(Text), $\s, Text, $\n]),
-    try gen_server:call(proc(Host), {append, {Owner, Id}, Line, Copy}, ?APPEND_TIMEOUT)
+-spec append(binary(), binary(), binary(), binary()) -> new | known | {error, full | term()}.
+append(Host, Owner, Id, Text) ->
+    call(Host, {append, {Owner, Id}, line(Text)}).
+
+%% The same without waiting. What fails is counted, as by mod_multiend:not_archived/2. Whoever calls append/4 or written/1
+%% later, because of it, returns after it is on disk: see mod_multiend_messages.
+-spec append_soon(binary(), binary(), binary(), binary()) -> ok.
+append_soon(Host, Owner, Id, Text) -> gen_server:cast(proc(Host), {append, {Owner, Id}, line(Text), nobody}).
+
+%% The same, for somebody who will ask written/4.
+-spec append_ahead(binary(), binary(), binary(), binary()) -> atomics:atomics_ref().
+append_ahead(Host, Owner, Id, Text) ->
+    Written = atomics:new(1, []),
+    gen_server:cast(proc(Host), {append, {Owner, Id}, line(Text), {flag, Written}}),
+    Written.
+
+%% Returns when everything that was appended so far is on disk, or has failed.
+-spec written(binary()) -> ok | {error, term()}.
+written(Host) -> call(Host, {written, all}).
+
+%% Waits for one copy, and says whether it is on disk; `failed` is counted already.
+-spec written(binary(), binary(), binary(), atomics:atomics_ref()) -> ok | {error, failed | term()}.
+written(Host, Owner, Id, Written) ->
+    case atomics:get(Written, 1) of
+	1 -> ok;
+	0 -> call(Host, {written, {Owner, Id}})
+    end.
+
+call(Host, Request) ->
+    try gen_server:call(proc(Host), Request, ?APPEND_TIMEOUT)
     catch exit:{Reason, _} -> {error, Reason}
     end.
+
+line(Text) -> <<(checksum(Text))/binary, $\s, Text/binary, $\n>>.
 
 %% The oldest record that is kept, and where the next will be.
 -spec positions(binary()) -> {position(), position()}.
@@ -160,131 +192,148 @@ init(Host) ->
     Numbers = lists:sort(maps:keys(Sizes)),
     Last = case Numbers of [] -> 0; _ -> lists:last(Numbers) end,
     Opt = fun(Name) -> gen_mod:get_module_opt(Host, mod_multiend, Name) end,
-    State = #state{host = Host, directory = Dir, max_bytes = Opt(journal_size), sync = Opt(journal_sync),
-		   last = Last, sizes = Sizes, bytes = Bytes},
-    case next_segment(State) of
-	{ok, #state{last = First} = State1} ->
-	    Start = case Numbers of [] -> {First, 0}; [Oldest | _] -> {Oldest, 0} end,
-	    {ok, State1#state{start = Start}};
-	{error, Reason, _} -> {stop, {Dir, Reason}}
+    Writer = mod_multiend_writer:start_link(self()),
+    State = #state{host = Host, directory = Dir, max_bytes = Opt(journal_size), sync = Opt(journal_sync), writer = Writer,
+		   last = Last + 1, sizes = Sizes#{Last + 1 => 0}, bytes = Bytes,
+		   start = {case Numbers of [] -> Last + 1; [Oldest | _] -> Oldest end, 0}},
+    %% Whoever cannot write here finds out now.
+    mod_multiend_writer:write(Writer, segment_path(Dir, Last + 1), 0, [], Opt(journal_sync)),
+    receive
+	{written, Writer, ok} -> {ok, State};
+	{written, Writer, {error, _, Reason}} -> {stop, {Dir, Reason}}
     end.
 
 segments(Dir) ->
     {ok, Names} = file:list_dir(Dir),
     [list_to_integer(filename:rootname(Name)) || Name <- Names, re:run(Name, "^[0-9]{12}\\.journal$") =/= nomatch].
 
-next_segment(#state{file = File, last = Last, directory = Dir, sizes = Sizes} = State) ->
-    File =/= undefined andalso file:close(File),
-    case file:open(segment_path(Dir, Last + 1), [raw, write, exclusive, binary]) of
-	{ok, New} -> {ok, State#state{file = New, last = Last + 1, sizes = Sizes#{Last + 1 => 0}}};
-	{error, Reason} -> {error, Reason, State#state{file = undefined}}
-    end.
+next_segment(#state{last = Last, sizes = Sizes} = State) ->
+    State#state{last = Last + 1, sizes = Sizes#{Last + 1 => 0}, broken = false}.
 
-tail(#state{last = Last, sizes = Sizes}) -> {Last, maps:get(Last, Sizes, 0)}.
+tail(#state{last = Last, sizes = Sizes}) -> {Last, maps:get(Last, Sizes)}.
 
-handle_call({append, Key, Line, Copy}, From, #state{batch = Batch, batch_bytes = Bytes} = State) ->
-    Batch =:= [] andalso erlang:send_after(?GATHERING, self(), flush),
-    Append = #append{from = From, key = Key, line = Line, copy = Copy},
-    State1 = State#state{batch = [Append | Batch], batch_bytes = Bytes + byte_size(Line)},
-    if Bytes >= ?SEGMENT_BYTES -> {noreply, flush(State1)};
-       true -> {noreply, State1}
+handle_call({append, Key, Line}, From, State) -> {noreply, add(From, Key, Line, State)};
+handle_call({written, Key}, From, #state{batch = Batch, writing = Writing} = State) ->
+    #state{wait_for_batch = ForBatch, wait_for_write = ForWrite} = State,
+    IsIn = fun(Appends) -> Appends =/= [] andalso (Key =:= all orelse lists:keymember(Key, #append.key, Appends)) end,
+    case IsIn(Batch) of
+	true -> {noreply, State#state{wait_for_batch = [{From, Key} | ForBatch]}};
+	false ->
+	    case IsIn(Writing) of
+		true -> {noreply, State#state{wait_for_write = [{From, Key} | ForWrite]}};
+		false -> {reply, outcome(Key, State), State}
+	    end
     end;
-handle_call(positions, _, State) ->
-    State1 = flush(State),
-    {reply, {State1#state.start, tail(State1)}, State1};
+handle_call(positions, _, State) -> {reply, {State#state.start, tail(State)}, State};
 handle_call(bytes, _, #state{bytes = Bytes} = State) -> {reply, Bytes, State};
 handle_call(_, _, State) -> {reply, {error, unknown}, State}.
 
-handle_cast({forget, Position}, State) -> {noreply, forget_before(Position, flush(State))};
+handle_cast({append, Key, Line, From}, State) -> {noreply, add(From, Key, Line, State)};
+handle_cast({forget, Position}, State) -> {noreply, forget_before(Position, State)};
 handle_cast(_, State) -> {noreply, State}.
 
 handle_info(flush, State) -> {noreply, flush(State)};
+handle_info({written, Writer, Result}, #state{writer = Writer} = State) -> {noreply, flush(written(Result, State))};
 handle_info(sync, State) -> {noreply, sync(State#state{sync_timer = undefined})};
 handle_info({'EXIT', Pid, _}, #state{syncer = Pid} = State) -> {noreply, sync_soon(State#state{syncer = undefined})};
 handle_info({'EXIT', _, Reason}, State) when Reason =/= normal -> {stop, Reason, State};
 handle_info(_, State) -> {noreply, State}.
 
-terminate(_, State) ->
-    #state{file = File} = flush(State),
-    File =/= undefined andalso file:datasync(File).
+terminate(_, #state{writer = Writer} = State) ->
+    drain(flush(State)),
+    mod_multiend_writer:stop(Writer).
+
+drain(#state{writing = [], batch = []}) -> ok;
+drain(#state{writer = Writer} = State) ->
+    receive {written, Writer, Result} -> drain(flush(written(Result, State)))
+    after ?APPEND_TIMEOUT -> ok
+    end.
 
 code_change(_, State, _) -> {ok, State}.
 
-%% Writes what has come together, and lets those go on who wait for it.
+%% The order to write comes behind all that have asked by now.
+add(From, Key, Line, #state{batch = Batch, writing = Writing} = State) ->
+    Batch =:= [] andalso Writing =:= [] andalso (self() ! flush),
+    State#state{batch = [#append{from = From, key = Key, line = Line} | Batch]}.
+
+%% Writes what has come together, unless a write is under way.
+flush(#state{writing = [_ | _]} = State) -> State;
 flush(#state{batch = []} = State) -> State;
 flush(#state{batch = Batch} = State) ->
-    {Lines, State1} = lists:foldr(fun admit/2, {[], with_room(State)}, Batch),
-    New = lists:reverse(Lines),
-    State2 = State1#state{batch = [], batch_bytes = 0},
-    case New =:= [] orelse write([Line || #append{line = Line} <- New], State2) of
-	true -> State2;
-	{ok, State3} ->
-	    {Last, End} = tail(State3),
-	    Size = lists:sum([byte_size(Line) || #append{line = Line} <- New]),
-	    {Records, _} =
-		lists:mapfoldl(fun(#append{key = {Owner, _}, line = Line, copy = Copy}, At) ->
-				       Next = At + byte_size(Line),
-				       {{Owner, {Last, At}, {Last, Next}, text_of(Line), Copy}, Next}
-			       end, End - Size, New),
-	    mod_multiend_sender:appended(State3#state.host, Records),
-	    [gen_server:reply(From, new) || #append{from = From} <- New],
-	    State3;
-	{error, Reason, State3} ->
-	    [gen_server:reply(From, {error, Reason}) || #append{from = From} <- New],
-	    State3#state{known = {#{}, #{}}}
+    {Newest, State1} = lists:foldr(fun admit/2, {[], with_room(State)}, Batch),
+    New = lists:reverse(Newest),
+    New =:= [] orelse order(New, State1),
+    State2 = State1#state{batch = [], writing = New, wait_for_batch = [],
+			  wait_for_write = State#state.wait_for_batch},
+    case New of
+	[] -> settle(State2);
+	_ -> State2
     end.
+
+order(New, #state{directory = Dir, last = Last, sizes = Sizes, sync = Sync, writer = Writer}) ->
+    Lines = [Line || #append{line = Line} <- New],
+    mod_multiend_writer:write(Writer, segment_path(Dir, Last), maps:get(Last, Sizes), Lines, Sync).
+
+%% What the writer had is on disk, and those go on who wait for it; or it failed.
+written(ok, #state{writing = New, last = Last, sizes = Sizes, unsynced = Unsynced} = State) ->
+    {Records, Size} = lists:mapfoldl(fun(#append{key = {Owner, _}, line = Line}, At) ->
+					     Next = At + byte_size(Line),
+					     {{Owner, {Last, At}, {Last, Next}, text_of(Line)}, Next}
+				     end, maps:get(Last, Sizes), New),
+    mod_multiend_sender:appended(State#state.host, Records),
+    [reply(Append, new, State) || Append <- New],
+    State1 = State#state{writing = [], sizes = Sizes#{Last := Size}, unsynced = lists:usort([Last | Unsynced])},
+    settle(sync_soon(fails(false, State1)));
+written({error, What, Reason}, #state{writing = New} = State) ->
+    [reply(Append, {error, Reason}, State) || Append <- New],
+    State1 = recount(State#state{writing = [], broken = What =:= writing, known = {#{}, #{}}}),
+    settle(fails(true, State1)).
+
+settle(#state{wait_for_write = Waiting} = State) ->
+    [gen_server:reply(From, outcome(Key, State)) || {From, Key} <- Waiting],
+    State#state{wait_for_write = []}.
+
+outcome(all, _) -> ok;
+outcome(Key, #state{known = {Young, Old}}) when is_map_key(Key, Young); is_map_key(Key, Old) -> ok;
+outcome(_, _) -> {error, failed}.
+
+reply(#append{from = nobody}, {error, Reason}, #state{host = Host}) -> mod_multiend:not_archived(Host, Reason);
+reply(#append{from = nobody}, _, _) -> ok;
+reply(#append{from = {flag, _}} = Append, {error, _} = Error, State) -> reply(Append#append{from = nobody}, Error, State);
+reply(#append{from = {flag, Written}}, _, _) -> atomics:put(Written, 1, 1);
+reply(#append{from = From}, Answer, _) -> gen_server:reply(From, Answer).
+
+%% Nobody may do without an answer as long as the answer is no.
+fails(Fails, #state{fails = Fails} = State) -> State;
+fails(Fails, #state{host = Host} = State) ->
+    true = ets:insert(mod_multiend:table(Host), {journal_fails, Fails}),
+    State#state{fails = Fails}.
 
 text_of(Line) -> binary:part(Line, 9, byte_size(Line) - 10).
 
 %% Which of a batch is to be written; who is told at once otherwise.
-admit(#append{from = From, key = Key, line = Line} = Append, {Lines, #state{bytes = Bytes, max_bytes = Max, known = {Young, Old}} = State}) ->
+admit(#append{key = Key, line = Line} = Append, {Newest, #state{bytes = Bytes, max_bytes = Max, known = {Young, Old}} = State}) ->
     if is_map_key(Key, Young); is_map_key(Key, Old) ->
-	    gen_server:reply(From, known),
-	    {Lines, State};
+	    reply(Append, known, State),
+	    {Newest, State};
        Bytes + byte_size(Line) > Max ->
-	    gen_server:reply(From, {error, full}),
-	    {Lines, State};
+	    reply(Append, {error, full}, State),
+	    {Newest, fails(true, State)};
        true ->
 	    Known = if map_size(Young) >= ?KNOWN_IDS -> {#{Key => true}, Young};
 		       true -> {Young#{Key => true}, Old}
 		    end,
-	    {[Append | Lines], State#state{bytes = Bytes + byte_size(Line), known = Known}}
+	    {[Append | Newest], State#state{bytes = Bytes + byte_size(Line), known = Known}}
     end.
 
-with_room(#state{file = File, last = Last, sizes = Sizes} = State) ->
-    case File =:= undefined orelse maps:get(Last, Sizes, 0) >= ?SEGMENT_BYTES of
-	true -> case next_segment(State) of {ok, State1} -> State1; {error, _, State1} -> State1 end;
+with_room(#state{last = Last, sizes = Sizes, broken = Broken} = State) ->
+    case Broken orelse maps:get(Last, Sizes) >= ?SEGMENT_BYTES of
+	true -> next_segment(State);
 	false -> State
     end.
 
-write(_, #state{file = undefined} = State) -> {error, no_file, recount(State)};
-write(Lines, #state{file = File, last = Last, sizes = Sizes, sync = Sync} = State) ->
-    Written = case file:write(File, Lines) of
-		  ok when Sync =:= 0 -> file:datasync(File);
-		  Other -> Other
-	      end,
-    case Written of
-	ok ->
-	    Size = maps:get(Last, Sizes),
-	    State1 = State#state{sizes = Sizes#{Last => Size + iolist_size(Lines)}},
-	    Size =:= 0 andalso Sync =/= false andalso sync_directory(State),
-	    {ok, sync_soon(State1#state{unsynced = lists:usort([Last | State1#state.unsynced])})};
-	{error, Reason} ->
-	    %% A part of it may be there. Nothing may follow that.
-	    _ = file:position(File, maps:get(Last, Sizes)),
-	    _ = file:truncate(File),
-	    _ = file:close(File),
-	    {error, Reason, recount(State#state{file = undefined})}
-    end.
-
-recount(#state{sizes = Sizes} = State) -> State#state{bytes = lists:sum(maps:values(Sizes))}.
-
-%% A segment that has just been made must be found again, too.
-sync_directory(#state{directory = Dir}) ->
-    case file:open(Dir, [raw, read, directory]) of
-	{ok, File} -> _ = file:sync(File), file:close(File);
-	{error, _} -> ok
-    end.
+recount(#state{sizes = Sizes, writing = Writing} = State) ->
+    State#state{bytes = lists:sum([byte_size(Line) || #append{line = Line} <- Writing] ++ maps:values(Sizes))}.
 
 %% With a window of some milliseconds the disk is forced by a process of its own, so that nobody waits for it.
 sync_soon(#state{sync = Sync, unsynced = Unsynced, sync_timer = undefined, syncer = undefined} = State)
@@ -309,10 +358,9 @@ sync_file(Path) ->
 	{error, Reason} -> ?ERROR_MSG("Cannot force ~ts to disk: ~p", [Path, Reason])
     end.
 
-forget_before({Segment, _} = Position, #state{last = Last, sizes = Sizes} = State) ->
-    case Position >= tail(State) andalso maps:get(Last, Sizes, 0) >= ?IDLE_BYTES andalso next_segment(State) of
-	{ok, State1} -> remove_before(State1#state.last, State1);
-	{error, _, State1} -> remove_before(Segment, State1);
+forget_before({Segment, _} = Position, #state{last = Last, sizes = Sizes, writing = Writing, max_bytes = Max} = State) ->
+    case Position >= tail(State) andalso Writing =:= [] andalso maps:get(Last, Sizes) >= min(?IDLE_BYTES, Max div 4) of
+	true -> remove_before(Last + 1, next_segment(State));
 	false -> remove_before(Segment, State)
     end.
 

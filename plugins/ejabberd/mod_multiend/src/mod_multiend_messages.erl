@@ -6,11 +6,13 @@
 %%% to several resources, so neither resources nor carbons make copies.
 -module(mod_multiend_messages).
 
--export([user_send_packet/1, strip_own_id/1, sm_receive_packet/1, user_receive_packet/1, offline_message/1]).
+-export([user_send_packet/1, strip_own_id/1, c2s_authenticated_packet/2, sm_receive_packet/1, user_receive_packet/1, offline_message/1]).
 
 -include("logger.hrl").
 -include("xmpp.hrl").
 -include("mod_multiend.hrl").
+
+-define(AHEAD, 64). % How many copies a session appends without waiting for any of them.
 
 %%% ---------------------------------------------------------------------------------------------------------------- the hooks
 
@@ -22,14 +24,51 @@ user_send_packet({#message{to = To} = Sent, #{jid := From} = Session}) ->
     case To of
 	#jid{luser = User, lserver = Host} -> {Message, Session};
 	_ ->
-	    case is_archived(Message) andalso copy(User, Host, send, new_id(), xmpp:set_from_to(Message, From, To)) of
+	    When = case waits_elsewhere(Host, To) of true -> soon; false -> now end,
+	    case is_archived(Message) andalso copy(When, User, Host, send, new_id(), xmpp:set_from_to(Message, From, To)) of
 		false -> {Message, Session};
 		refused -> refuse(Message), {stop, {drop, Session}};
 		not_archived -> {Message, Session};
+		Id when When =:= soon -> {stamped(Message, User, Host, Id), Session#{multiend_unwritten => true}};
 		Id -> {stamped(Message, User, Host, Id), Session}
 	    end
     end;
 user_send_packet(Acc) -> Acc.
+
+%% Nothing of a message leaves this server before the sender's copy is on disk. What goes to an account of this node waits
+%% there: the session of the recipient for a copy of its own, which the journal takes after this one, and everybody else who
+%% may learn of it asks mod_multiend_journal:written/1. So the sender need not wait as well.
+waits_elsewhere(Host, #jid{luser = User, lserver = Host}) when User =/= <<>> -> may_go_on(Host);
+waits_elsewhere(_, _) -> false.
+
+may_go_on(Host) ->
+    nodes() =:= [] andalso gen_mod:get_module_opt(Host, mod_multiend, journal_full) =:= deliver
+	andalso not ets:lookup_element(mod_multiend:table(Host), journal_fails, 2).
+
+%% The copy of a recipient who is there, and whose lists let the message through, goes into the journal before the message goes
+%% to the session, which has but to wait for it; so those of many messages share a write although a session takes one after
+%% the other.
+ahead(#message{to = #jid{luser = User, lserver = Host} = To, meta = #{multiend_id := Id}} = Message) ->
+    IsThere = may_go_on(Host) andalso ejabberd_sm:get_user_present_resources(User, Host) =/= [] andalso
+	ejabberd_hooks:run_fold(privacy_check_packet, Host, allow, [To, Message, in]) =:= allow,
+    case IsThere of
+	true ->
+	    Owner = jid:encode({User, Host, <<>>}),
+	    Written = mod_multiend_journal:append_ahead(Host, Owner, Id, copy_of(Owner, recv, Id, text_of(soon, recv, Message))),
+	    breathe(Host),
+	    push(User, Host, recv, Message),
+	    xmpp:put_meta(Message, multiend_ahead, Written);
+	false -> Message
+    end.
+
+%% A client that asks which of its stanzas were taken is answered when their copies are on disk.
+c2s_authenticated_packet(#{multiend_unwritten := true, lserver := Host} = Session, #sm_r{}) ->
+    _ = mod_multiend_journal:written(Host),
+    maps:remove(multiend_unwritten, Session);
+c2s_authenticated_packet(#{lserver := Host} = Session, #sm_resume{}) ->
+    _ = mod_multiend_journal:written(Host),
+    Session;
+c2s_authenticated_packet(Session, _) -> Session.
 
 %% The sender's id has been shown to its own resources by now, and is nobody else's business.
 strip_own_id({#message{} = Message, #{jid := #jid{lserver = Host}} = Session}) ->
@@ -50,26 +89,41 @@ sm_receive_packet(#message{meta = #{carbon_copy := true}} = Message) -> Message;
 sm_receive_packet(#message{to = #jid{lserver = Host}} = Received) ->
     Message = without_ids(Received, Host),
     case is_archived(Message) of
-	true -> xmpp:put_meta(Message, multiend_id, new_id());
+	true -> ahead(xmpp:put_meta(Message, multiend_id, new_id()));
 	false -> Message
     end;
 sm_receive_packet(Acc) -> Acc.
 
 %% What a session of ours is about to be given.
 user_receive_packet({#message{meta = #{mam_archived := true}}, _} = Acc) -> Acc;
+user_receive_packet({#message{meta = #{multiend_id := Id, multiend_ahead := Written}} = Message,
+		     #{jid := #jid{luser = User, lserver = Host}} = Session}) ->
+    case is_written(User, Host, Id, Written) of
+	true -> {stamped(Message, User, Host, Id), Session};
+	false -> {Message, Session}
+    end;
 user_receive_packet({#message{meta = #{multiend_id := Id}} = Message, #{jid := #jid{luser = User, lserver = Host}} = Session}) ->
-    case copy(User, Host, recv, Id, Message) of
+    case copy(now, User, Host, recv, Id, Message) of
 	refused -> refuse(Message), {stop, {drop, Session}};
 	not_archived -> {Message, Session};
 	Id -> {stamped(Message, User, Host, Id), Session}
     end;
+user_receive_packet({#message{meta = #{carbon_copy := true}, sub_els = [#carbons_sent{}]}, #{lserver := Host}} = Acc) ->
+    _ = mod_multiend_journal:written(Host),
+    Acc;
 user_receive_packet(Acc) -> Acc.
 
 %% What is for an account that is not there. In the archive it needs no offline storage, but where there is one it may be
 %% kept for clients that do not look into archives.
 offline_message({_, #message{meta = #{mam_archived := true}}} = Acc) -> Acc;
+offline_message({_, #message{meta = #{multiend_id := Id, multiend_ahead := Written}, to = To} = Message} = Acc) ->
+    #jid{luser = User, lserver = Host} = To,
+    case is_written(User, Host, Id, Written) of
+	true -> {archived, stamped(Message, User, Host, Id)};
+	false -> Acc
+    end;
 offline_message({_, #message{meta = #{multiend_id := Id}, to = #jid{luser = User, lserver = Host}} = Message} = Acc) ->
-    case copy(User, Host, recv, Id, Message) of
+    case copy(now, User, Host, recv, Id, Message) of
 	refused -> refuse(Message), {stop, {refused, Message}};
 	not_archived -> Acc;
 	Id -> {archived, stamped(Message, User, Host, Id)}
@@ -79,44 +133,91 @@ offline_message(Acc) -> Acc.
 %%% -------------------------------------------------------------------------------------------------------------------- copies
 
 %% Puts a copy into the journal: its id, or what becomes of the message when that cannot take it.
-copy(User, Host, Direction, Id, Message) ->
-    Owner = jid:encode(jid:make(User, Host)),
-    Copy = element_of(Owner, Direction, Id, Message),
-    case mod_multiend_journal:append(Host, Owner, Id, on_one_line(fxml:element_to_binary(Copy)), Copy) of
+copy(When, User, Host, Direction, Id, Message) ->
+    Owner = jid:encode({User, Host, <<>>}),
+    Text = copy_of(Owner, Direction, Id, text_of(When, Direction, Message)),
+    case append(When, Host, Owner, Id, Text) of
 	new -> push(User, Host, Direction, Message), Id;
 	known -> Id;
 	{error, Reason} -> mod_multiend:not_archived(Host, Reason)
     end.
 
+append(now, Host, Owner, Id, Text) -> mod_multiend_journal:append(Host, Owner, Id, Text);
+append(soon, Host, Owner, Id, Text) ->
+    ok = mod_multiend_journal:append_soon(Host, Owner, Id, Text),
+    breathe(Host),
+    new.
+
+%% Memory is bounded: who sends a lot waits from time to time.
+breathe(Host) ->
+    case get(multiend_appended) of
+	Count when is_integer(Count), Count < ?AHEAD -> put(multiend_appended, Count + 1);
+	undefined -> put(multiend_appended, 1);
+	_ -> put(multiend_appended, 0), mod_multiend_journal:written(Host)
+    end.
+
+%% Whether the copy that was appended ahead is on disk.
+is_written(User, Host, Id, Written) ->
+    case mod_multiend_journal:written(Host, jid:encode({User, Host, <<>>}), Id, Written) of
+	ok -> true;
+	{error, failed} -> false;
+	{error, Reason} -> _ = mod_multiend:not_archived(Host, Reason), false
+    end.
+
 %% The attributes in this order: mod_multiend_sender finds them in the text.
-element_of(Owner, Direction, Id, Message) ->
+copy_of(Owner, Direction, Id, Text) ->
+    <<"<copy owner='", (fxml:crypt(Owner))/binary, "' direction='", (direction(Direction))/binary, "' id='", Id/binary,
+      "' stamp='", (stamp())/binary, "'>", Text/binary, "</copy>">>.
+
+%% A message between two accounts of this host is copied twice in a row by the process of the session that sends it, and is
+%% written once.
+text_of(soon, send, Message) ->
+    Text = text_of(Message),
+    _ = put(?MODULE, {Message#message{meta = #{}}, Text}),
+    Text;
+text_of(soon, recv, Message) ->
+    Bare = Message#message{meta = #{}},
+    case erase(?MODULE) of
+	{Bare, Text} -> Text;
+	_ -> text_of(Message)
+    end;
+text_of(now, _, Message) -> text_of(Message).
+
+text_of(Message) ->
     #xmlel{attrs = Attrs} = El = xmpp:encode(Message, ?NS_CLIENT),
     Copied = El#xmlel{attrs = [{<<"xmlns">>, ?NS_CLIENT} | lists:keydelete(<<"xmlns">>, 1, Attrs)]},
-    Stamp = calendar:system_time_to_rfc3339(erlang:system_time(microsecond), [{unit, microsecond}, {offset, "Z"}]),
-    #xmlel{name = <<"copy">>,
-	   attrs = [{<<"owner">>, Owner}, {<<"direction">>, direction(Direction)}, {<<"id">>, Id},
-		    {<<"stamp">>, list_to_binary(Stamp)}],
-	   children = [Copied]}.
+    on_one_line(fxml:element_to_binary(Copied)).
 
 direction(send) -> <<"sent">>;
 direction(recv) -> <<"received">>.
 
 on_one_line(Text) ->
-    case binary:match(Text, [<<"\n">>, <<"\r">>]) of
-	nomatch -> Text;
-	_ -> binary:replace(binary:replace(Text, <<"\r">>, <<"&#13;">>, [global]), <<"\n">>, <<"&#10;">>, [global])
+    %% One at a time: to look for either at once takes twenty times as long.
+    case binary:match(Text, <<"\n">>) =:= nomatch andalso binary:match(Text, <<"\r">>) =:= nomatch of
+	true -> Text;
+	false -> binary:replace(binary:replace(Text, <<"\r">>, <<"&#13;">>, [global]), <<"\n">>, <<"&#10;">>, [global])
     end.
 
-%% 144 random bits: nobody guesses the id of a copy.
-new_id() -> << <<(url_safe(C))>> || <<C>> <= base64:encode(crypto:strong_rand_bytes(18)) >>.
+%% What calendar:system_time_to_rfc3339 says, without the time that it takes.
+stamp() ->
+    Now = erlang:system_time(microsecond),
+    {{Year, Month, Day}, {Hour, Minute, Second}} = calendar:system_time_to_universal_time(Now div 1000000, second),
+    <<(digits(10000 + Year))/binary, $-, (digits(100 + Month))/binary, $-, (digits(100 + Day))/binary, $T,
+      (digits(100 + Hour))/binary, $:, (digits(100 + Minute))/binary, $:, (digits(100 + Second))/binary, $.,
+      (digits(1000000 + Now rem 1000000))/binary, $Z>>.
 
-url_safe($+) -> $-;
-url_safe($/) -> $_;
-url_safe(C) -> C.
+%% What stands behind the leading one.
+digits(Number) ->
+    <<_, Digits/binary>> = integer_to_binary(Number),
+    Digits.
+
+%% 144 random bits: nobody guesses the id of a copy.
+new_id() -> integer_to_binary(binary:decode_unsigned(crypto:strong_rand_bytes(18)), 36).
 
 %% The mark is that of mod_mam: mod_stream_mgmt and mod_push know it.
 stamped(Message, User, Host, Id) ->
-    Stamp = #stanza_id{by = jid:make(User, Host), id = Id},
+    Owner = #jid{user = User, server = Host, luser = User, lserver = Host},
+    Stamp = #stanza_id{by = Owner, id = Id},
     xmpp:put_meta(xmpp:set_els(Message, [Stamp | xmpp:get_els(Message)]), mam_archived, true).
 
 %% Takes out the ids that claim to be given by accounts of ours, in whatever spelling.

@@ -15,7 +15,8 @@
 -define(FIRST_WAIT, 1000).
 -define(LONGEST_WAIT, 30000).
 -define(GATHERING, 50).        % How long a copy waits for others to share its window, in milliseconds.
--define(RECENT_BYTES, 1048576). % Of how many bytes of text the copies are remembered as elements.
+-define(RECENT_BYTES, 1048576). % How many bytes of copies are remembered.
+-define(BEGINNING, 256).       % How many bytes of two messages are compared.
 -define(KNOWN_OWNERS, 100000). % Of how many owners the last copy is remembered.
 
 -record(window, {texts :: [binary()], payload :: xmlel(), next :: mod_multiend_journal:position()}).
@@ -30,8 +31,8 @@
 		timer :: undefined | reference(),     % when it is tried next
 		wait = ?FIRST_WAIT :: pos_integer(),
 		last_of = #{} :: map(),               % owner -> position behind its last copy
-		%% What has just been appended need not be read again: {position, that behind it, text, element}, at the
-		%% front the oldest. Nothing, once it would take too much memory.
+		%% What has just been appended need not be read again: {position, that behind it, text}, at the front the
+		%% oldest. Nothing, once it would take too much memory.
 		recent = queue:new() :: queue:queue(),
 		recent_bytes = 0 :: non_neg_integer(),
 		unknown_until :: undefined | mod_multiend_journal:position(), % copies of owners that are not in last_of
@@ -43,7 +44,7 @@ start_link(Host) -> gen_server:start_link({local, proc(Host)}, ?MODULE, Host, []
 
 proc(Host) -> gen_mod:get_module_proc(Host, ?MODULE).
 
-%% Copies have been put into the journal: {Owner, its position, that behind it, text, the same as an element} of each.
+%% Copies have been put into the journal: {Owner, its position, that behind it, text} of each.
 appended(Host, Records) -> gen_server:cast(proc(Host), {appended, Records}).
 
 %% Calls back, in another process, when all copies of an owner are in the archive: with true, or with false
@@ -72,7 +73,7 @@ handle_cast({appended, Records}, #state{last_of = Known, unknown_until = Unknown
     State1 = case map_size(Known) > ?KNOWN_OWNERS of
 		 true -> State#state{last_of = #{}, unknown_until = Tail};
 		 false ->
-		     Known1 = lists:foldl(fun({Owner, _, Next, _, _}, Map) -> Map#{Owner => Next} end, Known, Records),
+		     Known1 = lists:foldl(fun({Owner, _, Next, _}, Map) -> Map#{Owner => Next} end, Known, Records),
 		     State#state{last_of = Known1, unknown_until = Unknown}
 	     end,
     {noreply, gather(lists:foldl(fun remember/2, State1#state{tail = Tail}, Records))};
@@ -119,25 +120,37 @@ pump(State) -> State.
 next_window(#state{window = undefined, acknowledged = From, tail = Tail, host = Host, at_once = AtOnce} = State)
   when From < Tail ->
     case take_recent(From, AtOnce, State) of
-	{[_ | _] = Copies, Position, State1} -> State1#state{window = window(Copies, Position)};
+	{[_ | _] = Texts, Position, State1} -> State1#state{window = window(Texts, Position)};
 	{[], Limit, State1} ->
 	    case mod_multiend_journal:read(Host, From, min(Limit, Tail), AtOnce, ?WINDOW_BYTES) of
 		{[], _} -> next_window(acknowledge(min(Limit, Tail), State1));
-		{Texts, Position} ->
-		    State1#state{window = window([{Text, fxml_stream:parse_element(Text)} || Text <- Texts], Position)}
+		{Texts, Position} -> State1#state{window = window(Texts, Position)}
 	    end
     end;
 next_window(State) -> State.
 
 window(Copies, Next) ->
-    {Texts, Elements} = lists:unzip(in_pairs(Copies)),
-    Payload = #xmlel{name = <<"copies">>, attrs = [{<<"xmlns">>, ?NS_MULTIEND_PLUGIN}], children = Elements},
+    Texts = in_pairs(Copies),
+    Payload = #xmlel{name = <<"copies">>, attrs = [{<<"xmlns">>, ?NS_MULTIEND_PLUGIN}], children = elements(Texts)},
     #window{texts = Texts, payload = Payload, next = Next}.
 
-remember({_, At, Next, Text, Copy}, #state{recent = Recent, recent_bytes = Bytes} = State) ->
+%% What stands in the journal is XML, written once. To be parsed and written again would cost more than everything else that
+%% is done for a copy, so it goes to the component as it is.
+elements(Texts) ->
+    case fxml:element_to_binary(as_it_is([<<"<a b='&lt;'>&lt;</a>">>])) of
+	<<"<a b='&lt;'>&lt;</a><end/>">> -> [as_it_is(Texts)];
+	_ -> [fxml_stream:parse_element(Text) || Text <- Texts]
+    end.
+
+%% An element that is written as these elements and an empty one, which means nothing: names are not escaped.
+as_it_is(Texts) ->
+    <<"<", Rest/binary>> = iolist_to_binary([Texts, "<end"]),
+    #xmlel{name = Rest}.
+
+remember({_, At, Next, Text}, #state{recent = Recent, recent_bytes = Bytes} = State) ->
     case Bytes + byte_size(Text) > ?RECENT_BYTES of
 	true -> State#state{recent = queue:new(), recent_bytes = 0};
-	false -> State#state{recent = queue:in({At, Next, Text, Copy}, Recent), recent_bytes = Bytes + byte_size(Text)}
+	false -> State#state{recent = queue:in({At, Next, Text}, Recent), recent_bytes = Bytes + byte_size(Text)}
     end.
 
 %% What is remembered from a position on, as much as goes into a window, and the position behind it; or nothing, and how far
@@ -146,13 +159,13 @@ take_recent(From, AtOnce, State) -> take_recent(From, AtOnce, ?WINDOW_BYTES, [],
 
 take_recent(From, AtOnce, Room, Taken, #state{recent = Recent, recent_bytes = Bytes, tail = Tail} = State) ->
     case queue:peek(Recent) of
-	{value, {At, _, Text, _}} when At < From -> % has been read from disk meanwhile
+	{value, {At, _, Text}} when At < From -> % has been read from disk meanwhile
 	    take_recent(From, AtOnce, Room, Taken,
 			State#state{recent = queue:drop(Recent), recent_bytes = Bytes - byte_size(Text)});
-	{value, {From, Next, Text, Copy}} when AtOnce > 0, Taken =:= [] orelse byte_size(Text) =< Room ->
-	    take_recent(Next, AtOnce - 1, Room - byte_size(Text), [{Text, Copy} | Taken],
+	{value, {From, Next, Text}} when AtOnce > 0, Taken =:= [] orelse byte_size(Text) =< Room ->
+	    take_recent(Next, AtOnce - 1, Room - byte_size(Text), [Text | Taken],
 			State#state{recent = queue:drop(Recent), recent_bytes = Bytes - byte_size(Text)});
-	{value, {At, _, _, _}} when Taken =:= [] -> {[], At, State};
+	{value, {At, _, _}} when Taken =:= [] -> {[], At, State};
 	empty when Taken =:= [] -> {[], Tail, State};
 	_ -> {lists:reverse(Taken), From, State}
     end.
@@ -160,7 +173,7 @@ take_recent(From, AtOnce, Room, Taken, #state{recent = Recent, recent_bytes = By
 %% Both copies of a message between two accounts of this host have one body in the archive if that of the recipient comes
 %% directly behind that of the sender. It is moved there where it overtakes no other copy of the same owner: only the order
 %% of each owner's copies means anything.
-in_pairs(Copies) -> pair([{described(Text), Copy} || {Text, _} = Copy <- Copies]).
+in_pairs(Copies) -> pair([{described(Copy), Copy} || Copy <- Copies]).
 
 pair([]) -> [];
 pair([{{_, sent, Body}, Copy} | Rest]) ->
@@ -180,11 +193,12 @@ take_received(Body, [{{Owner, received, Body}, Copy} | Rest], Before, Owners) ->
 take_received(Body, [{{Owner, _, _}, _} = Other | Rest], Before, Owners) ->
     take_received(Body, Rest, [Other | Before], [Owner | Owners]).
 
-%% Whose copy it is, in which direction, and a hash of the message.
+%% Whose copy it is, in which direction, and how its message begins, with addresses and id: what looks like a pair and is none
+%% has two bodies in the archive, which does no harm.
 described(<<"<copy owner='", Rest/binary>>) ->
     [Owner, <<"direction='", Direction:1/binary, _/binary>> = Rest1] = binary:split(Rest, <<"' ">>),
     [_, Message] = binary:split(Rest1, <<"'>">>),
-    {Owner, case Direction of <<"s">> -> sent; <<"r">> -> received end, {byte_size(Message), erlang:phash2(Message)}}.
+    {Owner, case Direction of <<"s">> -> sent; <<"r">> -> received end, {byte_size(Message), binary:part(Message, 0, min(?BEGINNING, byte_size(Message)))}}.
 
 send(#state{window = undefined} = State) -> State;
 send(#state{window = #window{payload = Payload}, host = Host} = State) ->
