@@ -42,15 +42,11 @@ pub(crate) use on_both_servers;
 
 /// A server that delegates MAM with its stock modules.
 pub trait Stock: Server {
-    /// The namespace of its wrappers.
-    const DELEGATION: &str;
     /// Starts it for users of [`DOMAIN`] and [`ELSEWHERE`], with or without the permission to send messages for them.
     fn delegating(users: &[&str], strangers: &[&str], messages: bool) -> Self;
 }
 
 impl Stock for Prosody {
-    const DELEGATION: &str = "urn:xmpp:delegation:2";
-
     fn delegating(users: &[&str], strangers: &[&str], messages: bool) -> Self {
         let privileges = if messages { "message = \"outgoing\"" } else { "" };
         let options = format!(
@@ -72,8 +68,6 @@ impl Stock for Prosody {
 }
 
 impl Stock for Ejabberd {
-    const DELEGATION: &str = "urn:xmpp:delegation:1";
-
     fn delegating(users: &[&str], strangers: &[&str], messages: bool) -> Self {
         let access = format!("{{allow: {{server: {COMPONENT}}}}}");
         let mut builder = Ejabberd::builder()

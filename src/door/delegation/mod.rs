@@ -223,7 +223,7 @@ impl DelegationDoor {
             return Err(StanzaError::new(Condition::ServiceUnavailable, "only accounts have archives"));
         }
         let foreign = || StanzaError::new(Condition::Forbidden, "an archive answers its owner only");
-        if addressee != Jid::from(asked.requester().to_bare()) {
+        if addressee != asked.requester().to_bare() {
             return Err(foreign());
         }
         let owner = Owner::new(addressee.to_bare()).map_err(|_| foreign())?;
