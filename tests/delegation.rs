@@ -17,6 +17,8 @@ mod archive;
 mod documents;
 #[path = "delegation/failures.rs"]
 mod failures;
+#[path = "delegation/order.rs"]
+mod order;
 #[path = "slixmpp/python.rs"]
 mod python;
 #[path = "delegation/stock.rs"]
