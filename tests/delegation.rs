@@ -19,6 +19,8 @@ mod documents;
 mod failures;
 #[path = "delegation/order.rs"]
 mod order;
+#[allow(unused)]
+mod profanity;
 #[path = "slixmpp/python.rs"]
 mod python;
 #[path = "delegation/stock.rs"]

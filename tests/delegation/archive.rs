@@ -5,6 +5,7 @@ use std::process::Command;
 
 use minidom::Element;
 
+use crate::profanity::Profanity;
 use crate::stock::*;
 use crate::support::xmpp::Client;
 use crate::support::{COMPONENT, DOMAIN};
@@ -15,6 +16,7 @@ on_both_servers!(
     form_metadata_and_preferences_are_there_too,
     a_page_goes_to_the_session_that_asked_and_nowhere_else,
     an_unmodified_slixmpp_reads_its_archive,
+    profanity_shows_what_it_has_missed,
 );
 
 async fn the_own_archive_is_at_the_own_address<S: Stock>() {
@@ -147,4 +149,19 @@ async fn an_unmodified_slixmpp_reads_its_archive<S: Stock>() {
     assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
     let expected: String = (0..25).map(|n| format!("m{n:02} {ALIAS_OF_BOB}\n")).collect();
     assert_eq!(text(&output.stdout), expected);
+}
+
+async fn profanity_shows_what_it_has_missed<S: Stock>() {
+    let setup = Setup::<S>::start(&["alice", "bob"]);
+    let mut alice = setup.known_client("alice", "phone").await;
+    let mut bob = setup.known_client("bob", "laptop").await;
+    send(&mut alice, ALIAS_OF_BOB, "one").await;
+    send(&mut bob, ALIAS_OF_ALICE, "two").await;
+    alice.wait_for("the message", |e| e.attr("id") == Some("two")).await;
+    // Another device of alice's, which has seen nothing of it.
+    let mut laptop = Profanity::new(setup.server.c2s_port(), "alice");
+    laptop.comes_online();
+    laptop.types(&format!("/msg {ALIAS_OF_BOB}"));
+    laptop.sees("b one");
+    laptop.sees("b two");
 }
