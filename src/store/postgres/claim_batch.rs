@@ -25,8 +25,7 @@ use super::claim::outcome;
 const CLAIM: &str = "
     WITH asked AS MATERIALIZED (
         SELECT n.place, n.protocol, n.device, n.claimant, b.account, b.plain_until, b.item_id, b.identity_key,
-               b.signed_prekey_id,
-               b.signed_prekey, b.signed_prekey_signature, h.prekey_id AS held_id, h.key AS held_key, h.good,
+               b.signed_prekey_id, b.signed_prekey, b.signed_prekey_signature, h.prekey_id AS held_id, h.key AS held_key, h.good,
                h.key IS NULL AND b.plain_rest = $10 AND b.plain_upload = b.next_upload AND NOT EXISTS (
                    SELECT FROM last_resort l WHERE l.account = b.account AND l.protocol = n.protocol AND l.device = n.device
                    AND l.claimant = n.claimant)
