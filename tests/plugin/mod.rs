@@ -7,6 +7,7 @@ mod hostile;
 mod instances;
 mod lists;
 mod messages;
+mod rooms;
 
 use crate::{Server, support};
 

@@ -62,7 +62,7 @@ impl Profanity {
             "-x",
             "200",
             "-y",
-            "50",
+            "150", // What a server can do is a long list.
             "env",
             &variable("HOME", home),
             &variable("XDG_CONFIG_HOME", &home.join("config")),
