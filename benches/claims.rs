@@ -44,6 +44,8 @@ use tokio::task::JoinSet;
 
 const DEVICES: [u64; 3] = [1, 50, 20_000];
 const REQUESTERS: [usize; 2] = [8, 64];
+/// What the store keeps of a stock for claims that it looks at with care, with the default rules.
+const REST: u64 = 21;
 const ROUNDS: usize = 3;
 /// How long each of the three runs in a round.
 const TURN: Duration = Duration::from_secs(3);
@@ -105,9 +107,10 @@ impl Bench {
             ),
             format!(
                 "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
-                     signed_prekey, signed_prekey_signature, published_at, prekeys)
+                     signed_prekey, signed_prekey_signature, published_at, prekeys, plain_until, plain_rest, plain_upload)
                  SELECT id, 2, 1, '1', '<bundle/>', decode(repeat('01', 32), 'hex'), {prekeys}, 1,
-                        decode(repeat('02', 32), 'hex'), decode(repeat('03', 64), 'hex'), 0, 100 FROM account"
+                        decode(repeat('02', 32), 'hex'), decode(repeat('03', 64), 'hex'), 0, 100,
+                        {prekeys} - {REST} + 1, {REST}, {prekeys} FROM account"
             ),
             format!(
                 "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload)
