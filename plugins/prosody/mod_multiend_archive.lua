@@ -105,9 +105,10 @@ local function each_result(file, callback)
 			depth = depth + 1;
 		end;
 		CharacterData = function (_, text)
-			if result then result:text(text); end
+			if not result then return; end
+			result:text(text);
 			size = size + #text;
-			assert(size < longest_result, "a message without an end");
+			assert(size < longest_result, "a message is too long");
 		end;
 		EndElement = function ()
 			depth = depth - 1;

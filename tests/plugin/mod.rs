@@ -5,6 +5,7 @@ mod failures;
 mod federation;
 mod hostile;
 mod instances;
+mod leaving;
 mod lists;
 mod messages;
 mod rooms;
