@@ -9,7 +9,8 @@
 //! is answered with care.
 //!
 //! Each part reads rows by the whole key of one index. A `LIMIT 1` keeps PostgreSQL from merging a part with others: it
-//! would then choose by statistics, which say nothing while a table is new, and the plan is kept.
+//! would then choose by statistics, which say nothing while a table is new, and the plan is kept. The stock of a device is
+//! read for its first claim: a condition of the join would come too late, when it has been read for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,7 +56,8 @@ const CLAIM: &str = "
                 SELECT p.ctid AS row FROM prekey p
                 WHERE p.account = q.account AND p.protocol = q.protocol AND p.device = q.device AND p.issued_at IS NULL
                 AND p.upload < q.plain_until
-                ORDER BY p.upload LIMIT q.crowd FOR UPDATE SKIP LOCKED) taken) stock ON q.turn = 1),
+                ORDER BY p.upload LIMIT q.crowd FOR UPDATE SKIP LOCKED) taken
+            WHERE q.turn = 1) stock ON true),
     taken AS (
         UPDATE prekey p SET issued_at = $7, last_issued_at = $7, claimant = s.claimant, superseded = 0,
             fresh_issues = fresh_issues + 1
