@@ -6,7 +6,9 @@
 %%% to several resources, so neither resources nor carbons make copies.
 -module(mod_multiend_messages).
 
--export([user_send_packet/1, strip_own_id/1, c2s_authenticated_packet/2, sm_receive_packet/1, user_receive_packet/1, offline_message/1]).
+-export([user_send_packet/1, strip_own_id/1, c2s_authenticated_packet/2, sm_receive_packet/1, user_receive_packet/1,
+	 offline_message/1]).
+-export([on_one_line/1]).
 
 -include("logger.hrl").
 -include("xmpp.hrl").
@@ -191,6 +193,7 @@ text_of(Message) ->
 direction(send) -> <<"sent">>;
 direction(recv) -> <<"received">>.
 
+%% XML that stays the same but has no line breaks.
 on_one_line(Text) ->
     %% One at a time: to look for either at once takes twenty times as long.
     case binary:match(Text, <<"\n">>) =:= nomatch andalso binary:match(Text, <<"\r">>) =:= nomatch of
