@@ -144,6 +144,29 @@ async fn with_no_loss_window_a_message_goes_on_only_after_its_copy_is_safe() {
 }
 
 #[tokio::test]
+async fn what_stream_management_acknowledges_is_archived_although_the_server_is_killed_at_once() {
+    const EACH: usize = 20;
+    let mut server = Deployment::new(&["alice", "bob"]).start();
+    for round in 0..3 {
+        let (mut alice, _bob) = (client(&server, "alice").await, client(&server, "bob").await);
+        alice.send_raw("<enable xmlns='urn:xmpp:sm:3'/>").await;
+        alice.wait_for("stream management", |e| e.name() == "enabled").await;
+        for n in round * EACH..(round + 1) * EACH {
+            send(&mut alice, BOB, &format!("m{n:04}"), "<body>b</body>").await;
+        }
+        alice.send_raw("<r xmlns='urn:xmpp:sm:3'/>").await;
+        let all = EACH.to_string();
+        alice.wait_for("the acknowledgement", |e| e.name() == "a" && e.attr("h") == Some(&all)).await;
+        server.kill9();
+        server.restart();
+    }
+    let _multiend = Multiend::builder(server.component_port()).start();
+    let mut alice = client(&server, "alice").await;
+    let last = format!("m{:04}", 3 * EACH - 1);
+    assert_eq!(archived_until(&mut alice, &last).await, ids(3 * EACH));
+}
+
+#[tokio::test]
 async fn nothing_is_lost_or_reordered_when_all_are_killed_in_any_mix() {
     let mut server = Deployment::new(&["alice", "bob"]).option("batch", 7).start();
     let mut multiend = Multiend::builder(server.component_port()).start();

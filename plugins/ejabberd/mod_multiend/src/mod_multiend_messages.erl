@@ -35,6 +35,7 @@ user_send_packet({#message{to = To} = Sent, #{jid := From} = Session}) ->
 		Id -> {stamped(Message, User, Host, Id), Session}
 	    end
     end;
+user_send_packet({#iq{} = IQ, Session}) -> {IQ, settled(Session)};
 user_send_packet(Acc) -> Acc.
 
 %% Nothing of a message leaves this server before the sender's copy is on disk. What goes to an account of this node waits
@@ -49,7 +50,7 @@ may_go_on(Host) ->
 
 %% The copy of a recipient who is there, and whose lists let the message through, goes into the journal before the message goes
 %% to the session, which has but to wait for it; so those of many messages share a write although a session takes one after
-%% the other.
+%% the other. (A list that is active for one session only, in XEP-0016, is not asked: what it alone stops is archived.)
 ahead(#message{to = #jid{luser = User, lserver = Host} = To, meta = #{multiend_id := Id}} = Message) ->
     IsThere = may_go_on(Host) andalso ejabberd_sm:get_user_present_resources(User, Host) =/= [] andalso
 	ejabberd_hooks:run_fold(privacy_check_packet, Host, allow, [To, Message, in]) =:= allow,
@@ -63,14 +64,15 @@ ahead(#message{to = #jid{luser = User, lserver = Host} = To, meta = #{multiend_i
 	false -> Message
     end.
 
-%% A client that asks which of its stanzas were taken is answered when their copies are on disk.
-c2s_authenticated_packet(#{multiend_unwritten := true, lserver := Host} = Session, #sm_r{}) ->
+%% A client that asks which of its stanzas were taken, or asks for anything else, is answered when their copies are on disk.
+c2s_authenticated_packet(Session, #sm_r{}) -> settled(Session);
+c2s_authenticated_packet(Session, #sm_resume{}) -> settled(Session#{multiend_unwritten => true});
+c2s_authenticated_packet(Session, _) -> Session.
+
+settled(#{multiend_unwritten := true, lserver := Host} = Session) ->
     _ = mod_multiend_journal:written(Host),
     maps:remove(multiend_unwritten, Session);
-c2s_authenticated_packet(#{lserver := Host} = Session, #sm_resume{}) ->
-    _ = mod_multiend_journal:written(Host),
-    Session;
-c2s_authenticated_packet(Session, _) -> Session.
+settled(Session) -> Session.
 
 %% The sender's id has been shown to its own resources by now, and is nobody else's business.
 strip_own_id({#message{} = Message, #{jid := #jid{lserver = Host}} = Session}) ->

@@ -104,7 +104,6 @@ about_node(#asked{host = Host, user = User} = Asked) ->
 
 about_archive(#asked{host = Host, user = User} = Asked) ->
     Owner = jid:encode(jid:make(User, Host)),
-    _ = mod_multiend_journal:written(Host), % then the sender of copies knows of all that this session has sent
     mod_multiend_sender:when_settled(Host, Owner, ?SETTLE, fun(Settled) -> ask(not Settled, Asked) end).
 
 ask(Unsettled, #asked{host = Host, user = User, iq = IQ, relation = Relation} = Asked) ->
