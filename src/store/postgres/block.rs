@@ -23,6 +23,23 @@ const EXPIRY: i64 = 60 * 1_000_000;
 /// Where a message is: its block, and the place in it from 1.
 pub(super) type Place = (i32, i16);
 
+/// What was taken out of blocks.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Released {
+    /// Copies that had a message in them.
+    pub(super) copies: u64,
+    /// Messages that went with the last of their copies.
+    pub(super) messages: u64,
+}
+
+impl Released {
+    /// Adds what was taken out elsewhere.
+    pub(super) fn add(&mut self, other: Self) {
+        self.copies = self.copies.saturating_add(other.copies);
+        self.messages = self.messages.saturating_add(other.messages);
+    }
+}
+
 /// A block as its row has it.
 #[derive(Debug, Default, sqlx::FromRow)]
 struct Block {
@@ -65,12 +82,19 @@ impl Block {
     }
 
     /// One copy less of a message; with the last one its bytes go.
-    fn release(&mut self, position: i16) -> Result<(), StoreError> {
+    fn release(&mut self, position: i16) -> Result<Released, StoreError> {
         let index = usize::try_from(position).ok().and_then(|position| position.checked_sub(1));
         let holders =
             index.and_then(|index| self.holders.get_mut(index)).ok_or(StoreError::Corrupt("place in a block"))?;
+        if *holders <= 0 {
+            return Ok(Released::default());
+        }
         *holders = holders.saturating_sub(1);
-        if *holders <= 0 { self.replace(position, &[]) } else { Ok(()) }
+        let is_last = *holders <= 0;
+        if is_last {
+            self.replace(position, &[])?;
+        }
+        Ok(Released { copies: 1, messages: u64::from(is_last) })
     }
 }
 
@@ -184,11 +208,11 @@ pub(super) async fn read(
 }
 
 /// Takes copies off their messages; a message goes with its last copy, a block with its last message.
-pub(super) async fn release(connection: &mut PgConnection, places: &[Place]) -> Result<(), StoreError> {
-    let mut gone = Vec::new();
+pub(super) async fn release(connection: &mut PgConnection, places: &[Place]) -> Result<Released, StoreError> {
+    let (mut gone, mut released) = (Vec::new(), Released::default());
     for (mut block, positions) in lock(connection, places).await? {
         for position in positions {
-            block.release(position)?;
+            released.add(block.release(position)?);
         }
         if block.holders.iter().all(|holders| *holders <= 0) {
             gone.push(block.id);
@@ -197,7 +221,7 @@ pub(super) async fn release(connection: &mut PgConnection, places: &[Place]) -> 
         }
     }
     sqlx::query("DELETE FROM body_block WHERE id = ANY ($1)").bind(gone).execute(connection).await?;
-    Ok(())
+    Ok(released)
 }
 
 /// Puts something else in the place of messages.
@@ -266,9 +290,10 @@ mod tests {
         }
         block.replace(2, b"longer than it was").unwrap();
         assert_eq!(shown(&block), [&b"one"[..], b"longer than it was", b"three"]);
-        block.release(1).unwrap();
+        assert_eq!(block.release(1).unwrap(), Released { copies: 1, messages: 0 });
         assert_eq!(shown(&block)[0], b"one");
-        block.release(1).unwrap();
+        assert_eq!(block.release(1).unwrap(), Released { copies: 1, messages: 1 });
+        assert_eq!(block.release(1).unwrap(), Released::default());
         assert_eq!(shown(&block), [&b""[..], b"longer than it was", b"three"]);
         block.replace(3, b"3").unwrap();
         block.replace(2, b"").unwrap();
