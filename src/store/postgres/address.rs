@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
+use super::conversation::conversation;
 use crate::store::StoreError;
 use crate::store::append_plan::{ArchiveEnd, NewEntry};
 
@@ -59,13 +60,21 @@ pub(super) async fn forget(
     if alone.fetch_optional(&mut *connection).await?.is_none() {
         return Ok(());
     }
-    sqlx::query(
+    sqlx::query(concat!(
         "DELETE FROM address d USING unnest($2::integer[]) AS named (number)
          WHERE d.account = $1 AND d.number = named.number
          AND split_part(d.jid, '/', 1) <> (SELECT jid FROM account WHERE id = $1)
-         AND NOT EXISTS (SELECT FROM entry WHERE account = $1 AND peer = d.number)
-         AND NOT EXISTS (SELECT FROM entry WHERE account = $1 AND peer_full = d.number AND peer_full <> 0)",
-    )
+         AND NOT EXISTS (SELECT FROM entry WHERE ",
+        conversation!("account", "peer"),
+        " = ",
+        conversation!("$1", "d.number"),
+        " AND account + 0 = $1 AND peer = d.number)
+         AND NOT EXISTS (SELECT FROM entry WHERE ",
+        conversation!("account", "peer_full"),
+        " = ",
+        conversation!("$1", "d.number"),
+        " AND account + 0 = $1 AND peer_full = d.number AND peer_full <> 0)",
+    ))
     .bind(account)
     .bind(numbers.into_iter().collect::<Vec<_>>())
     .execute(connection)
