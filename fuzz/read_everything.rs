@@ -9,8 +9,9 @@ use multiend::link::framer::{Event, Framer};
 use multiend::model::{DeviceId, DeviceList, Owner, Protocol, Requester};
 use multiend::stanza::incoming::{Incoming, Kind};
 use multiend::stanza::message::{Message, assemble};
+use multiend::stanza::stock_delegation::{self, Delegated};
 use multiend::stanza::tree::Element;
-use multiend::stanza::{bundle, device_list, ephemeral, extension, key_exchange, omemo, pubsub};
+use multiend::stanza::{bundle, device_list, ephemeral, extension, key_exchange, omemo, privilege, pubsub};
 
 const HEADER: &[u8] =
     b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1'>";
@@ -38,6 +39,7 @@ fn read_stanza(bytes: &[u8]) {
 }
 
 fn read_message(stanza: &Element<'_>) {
+    let _ = (privilege::granted(stanza), stock_delegation::delegated_namespaces(stanza));
     let Ok(message) = Message::split(stanza, &[]) else { return };
     // What was taken apart can be put together, and is then the same message.
     let relayed = assemble(&message.body, Some("a@b"), Some("c@d"), None, "<x xmlns='urn:x'/>").expect("our own body");
@@ -64,6 +66,7 @@ fn read_message(stanza: &Element<'_>) {
 }
 
 fn read_payload(payload: &Element<'_>) {
+    read_wrapper(payload);
     for is_set in [false, true] {
         match Payload::parse(payload, is_set) {
             Ok(Payload::Extension(request)) => read_extension(&request),
@@ -87,6 +90,21 @@ fn read_payload(payload: &Element<'_>) {
             let again = Element::parse(standalone.as_bytes()).expect("what we store is well-formed");
             assert_eq!((again.name(), again.namespace()), (payload.name(), payload.namespace()));
         }
+    }
+}
+
+/// An answer to a wrapped request repeats its addresses and id as they were, or servers throw it away.
+fn read_wrapper(wrapper: &Element<'_>) {
+    let Ok(asked) = Delegated::parse(wrapper) else { return };
+    let iq = &wrapper.children()[0].child("iq", "").expect("a request");
+    let answer = asked.answer(Ok("<fin xmlns='urn:xmpp:mam:2'/>"));
+    let answer = Element::parse(answer.as_bytes()).expect("what we send is well-formed");
+    assert_eq!((answer.name(), answer.namespace()), (wrapper.name(), wrapper.namespace()));
+    let answered = &answer.children()[0].children()[0];
+    assert_eq!((answered.attribute("to"), answered.attribute("id")), (iq.attribute("from"), iq.attribute("id")));
+    assert!(iq.attribute("to").is_none_or(|to| answered.attribute("from") == Some(to)));
+    if let Some((payload, is_set)) = asked.payload() {
+        let _ = Payload::parse(payload, is_set);
     }
 }
 

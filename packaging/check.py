@@ -160,6 +160,7 @@ class Package(unittest.TestCase):
                  "./usr/share/multiend/plugins/prosody/mod_multiend/mod_multiend.lua": "-rw-r--r--",
                  "./usr/share/multiend/plugins/ejabberd/compile": "-rwxr-xr-x",
                  "./usr/share/multiend/plugins/ejabberd/mod_multiend/src/mod_multiend.erl": "-rw-r--r--",
+                 "./usr/share/multiend/plugins/ejabberd/mod_multiend/src/mod_multiend_archive.erl": "-rw-r--r--",
                  "./usr/share/multiend/monitoring/dashboards/overview.json": "-rw-r--r--",
                  "./usr/share/multiend/monitoring/alerts.yml": "-rw-r--r--"}
         for path, mode in modes.items():

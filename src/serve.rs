@@ -33,6 +33,7 @@ use crate::archive::{Archive, ArchiveIds, ArchiveMetrics, Committed, Ingest, Ing
 use crate::config::Config;
 use crate::directory::{self, Directory, DirectoryMetrics};
 use crate::door::alias::{AliasDoor, Aliases, MessageDoor, MessageServices};
+use crate::door::delegation::{DelegationDoor, DelegationMetrics, DelegationServices, Grants};
 use crate::door::dispatch::{self, Doors};
 use crate::door::metrics::DoorMetrics;
 use crate::door::notice::{NoticeMetrics, NoticeSender};
@@ -100,6 +101,7 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
     let directory_metrics = DirectoryMetrics::register(&registry)?;
     let notice_metrics = NoticeMetrics::register(&registry)?;
     let door_metrics = DoorMetrics::register(&registry)?;
+    let delegation_metrics = DelegationMetrics::register(&registry)?;
     let census_metrics = CensusMetrics::register(&registry)?;
     let address = config.http.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })?;
@@ -118,8 +120,9 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         .with_unreadable(live.unreadable.clone())
         .with_retention(live.retention.clone());
     let aliases = Arc::new(Aliases::new(config.component_name.clone(), config.domains.iter().cloned()));
-    let service = Service::new(directory.clone(), archive, Box::new(ingest.clone()));
-    let requests = AliasDoor::new(aliases.clone(), service);
+    let service = || Service::new(directory.clone(), archive.clone(), Box::new(ingest.clone()));
+    let requests = AliasDoor::new(aliases.clone(), service());
+    let delegated = service();
     let servers = Servers::new(config.domains.iter().filter(|_| config.plugin.enabled).cloned());
     let archive = Archive::new(store.clone(), live.plugin_pages.clone(), clock.clone(), archive_metrics.clone())
         .with_unreadable(live.unreadable.clone())
@@ -159,6 +162,8 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         })
         .with("outbound", link.outbox.limit(), link.outbox.length());
     show_queues(queues, &config, &registry, &door_metrics, &directory_metrics, &archive_metrics)?;
+    let grants = Grants::new(link.state.clone());
+    show_grants(&grants, &registry)?;
     let readiness = Readiness::default().state("link", link.state.clone(), link_trouble).database(store.clone()).state(
         "prekeys",
         last_run.doubt(),
@@ -191,7 +196,7 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
     let answers = tokio::spawn(send_outcomes(committed, link.outbox.clone()));
     let notices = NoticeSender {
         directory,
-        addressing: aliases,
+        addressing: aliases.clone(),
         news,
         outbox: link.outbox.clone(),
         link: link.state.clone(),
@@ -207,7 +212,16 @@ pub async fn run(config: Config, reload: Reload) -> Result<(), ServeError> {
         max_devices: Box::new(move || life.with(|settings| settings.max_devices)),
         purge_batch: config.archive.purge_batch,
     });
-    let doors = Doors { requests, messages, plugin, copies, commands, metrics: door_metrics };
+    let delegation = DelegationDoor::new(DelegationServices {
+        enabled: config.delegation.enabled,
+        servers: Servers::new(config.domains.iter().cloned()),
+        aliases,
+        service: delegated,
+        grants,
+        metrics: delegation_metrics,
+        stop: stop.clone(),
+    });
+    let doors = Doors { requests, messages, plugin, copies, delegation, commands, metrics: door_metrics };
     let doors = tokio::spawn(dispatch::run(stanzas, link.outbox.clone(), doors));
 
     let reload = tokio::spawn(reload.run(move |config| live.apply(config), stop.clone()));
@@ -287,6 +301,19 @@ fn show_queues(
         "How long the oldest of the messages has waited that are being stored now; 0: none is",
         move || stored.oldest_waiting().as_secs_f64(),
     )?))
+}
+
+/// Makes visible what servers have granted to the delegation door.
+fn show_grants(grants: &Grants, registry: &Registry) -> Result<(), prometheus::Error> {
+    let (archives, messages) = (grants.clone(), grants.clone());
+    let gauges = LiveGauges::new(
+        "multiend_delegation_servers",
+        "Servers that grant this to the delegation door on the connection that stands: MAM, or messages in their users' names",
+        "grant",
+    )?;
+    let gauges = gauges.with("archives", move || f64::from(archives.archives_granted()));
+    let gauges = gauges.with("messages", move || f64::from(messages.messages_granted()));
+    registry.register(Box::new(gauges))
 }
 
 fn link_trouble(state: &LinkState) -> Option<String> {

@@ -9,83 +9,27 @@
     missing_docs
 )]
 
+mod migration;
 #[allow(unused)]
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use migration::export_file::deceptive;
+use migration::{answers, archive, archive_until, exchange, exported, imported, reconfigure};
 use sqlx::Connection as _;
 use support::DOMAIN;
-use support::archive::everything;
 use support::multiend::Multiend;
 use support::plugin::{prosody, prosody_plugins};
 use support::postgres::Postgres;
-use support::process::poll_async;
 use support::prosody::Prosody;
-use support::xmpp::{Client, DEADLINE};
-
-const OMEMO: &str = "<encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='1'><key rid='2'>QUFB</key>\
-                     <iv>AAAA</iv></header><payload>UGF5bG9hZA==</payload></encrypted><store xmlns='urn:xmpp:hints'/>";
-
-/// What an archive has: ids, stanza ids, and the messages without what a server adds on the way.
-async fn archive(server: &Prosody, user: &str) -> Vec<(String, String, String)> {
-    let mut client = Client::connect(server.c2s_port(), DOMAIN, user, "reader").await;
-    let all = everything(&mut client).await.unwrap();
-    let text = |message: &minidom::Element| message.children().map(|c| format!("{} {}", c.name(), c.text())).collect();
-    all.iter()
-        .map(|(id, message)| (id.clone(), message.attr("id").unwrap_or_default().to_owned(), text(message)))
-        .collect()
-}
-
-/// The archive as soon as it ends with the message that has this stanza id.
-async fn archive_until(server: &Prosody, user: &str, last: &str) -> Vec<(String, String, String)> {
-    poll_async("the archive", DEADLINE, async || {
-        let all = archive(server, user).await;
-        all.last().is_some_and(|(_, id, _)| id == last).then_some(all)
-    })
-    .await
-}
-
-async fn exchange(server: &Prosody, name: &str, count: usize) {
-    let mut alice = Client::connect(server.c2s_port(), DOMAIN, "alice", "phone").await;
-    let mut bob = Client::connect(server.c2s_port(), DOMAIN, "bob", "phone").await;
-    alice.online().await;
-    bob.online().await;
-    for number in 0..count {
-        let (writer, to) = if number % 2 == 0 { (&mut alice, "bob") } else { (&mut bob, "alice") };
-        let content = match number % 3 {
-            0 => OMEMO.to_owned(),
-            1 => format!("<body>in clear {number} &lt;&amp; äöü</body>"),
-            _ => format!("<body>over\n  two lines\r {number}</body>"),
-        };
-        let id = format!("{name}{number}");
-        writer.send_raw(&format!("<message type='chat' id='{id}' to='{to}@{DOMAIN}'>{content}</message>")).await;
-        let reader = if number % 2 == 0 { &mut bob } else { &mut alice };
-        reader.wait_for(&id, |e| e.name() == "message" && e.attr("id") == Some(&id)).await;
-    }
-}
 
 fn prosodyctl(server: &Prosody, args: &[&str]) {
     let mut command = Command::new("prosodyctl");
     command.arg("--config").arg(server.config_path()).arg("mod_multiend_archive").args(args);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{args:?}: {output:?}");
-}
-
-/// Takes words of the server's configuration out and puts others in.
-fn reconfigure(server: &Prosody, from: &str, to: &str) {
-    let config = std::fs::read_to_string(server.config_path()).unwrap();
-    assert!(config.contains(from), "{from}");
-    std::fs::write(server.config_path(), config.replace(from, to)).unwrap();
-}
-
-fn imported(multiend: &Multiend, files: &[&Path]) -> serde_json::Value {
-    let mut args = vec!["admin", "import", "--json"];
-    args.extend(files.iter().map(|file| file.to_str().unwrap()));
-    let (status, report, errors) = multiend.command(&args);
-    assert!(status.success(), "{errors}");
-    serde_json::from_str(&report).unwrap()
 }
 
 /// `theirs`: the lines that say where Prosody keeps its archive, and the database if it is one. `ours`: our database.
@@ -97,12 +41,13 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
         builder = builder.global(&sql_of(url)).host("storage = { archive = \"sql\" }");
     }
     let mut server = builder.start();
-    reconfigure(&server, ", \"multiend\"", ", \"mam\"");
+    let port = server.c2s_port();
+    reconfigure(&server.config_path(), ", \"multiend\"", ", \"mam\"");
     server.restart();
-    exchange(&server, "before", 30).await;
-    let before = archive(&server, "alice").await;
+    exchange(port, "before", 30).await;
+    let before = archive(port, "alice").await;
     assert_eq!(before.len(), 30);
-    let before_bob = archive(&server, "bob").await;
+    let before_bob = archive(port, "bob").await;
     server.stop();
     let export = files.path().join("prosody.xml");
     prosodyctl(&server, &["export", DOMAIN, export.to_str().unwrap()]);
@@ -131,18 +76,14 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     let again = imported(&multiend, &[&export]);
     assert_eq!((again["stored"].as_u64(), again["known"].as_u64()), (Some(0), Some(60)), "{again}");
 
-    reconfigure(&server, ", \"mam\"", ", \"multiend\"");
+    reconfigure(&server.config_path(), ", \"mam\"", ", \"multiend\"");
     server.restart();
     multiend.restart();
-    poll_async("the archive", DEADLINE, async || {
-        let mut client = Client::connect(server.c2s_port(), DOMAIN, "alice", "reader").await;
-        everything(&mut client).await.ok()
-    })
-    .await;
-    assert_eq!(archive(&server, "alice").await, before);
-    assert_eq!(archive(&server, "bob").await, before_bob);
-    exchange(&server, "here", 10).await;
-    let here = archive_until(&server, "alice", "here9").await;
+    answers(port).await;
+    assert_eq!(archive(port, "alice").await, before);
+    assert_eq!(archive(port, "bob").await, before_bob);
+    exchange(port, "here", 10).await;
+    let here = archive_until(port, "alice", "here9").await;
     assert_eq!(here.len(), 40);
     assert_eq!(here[..30], before);
     // What is older than what is here has no place any more, and is told.
@@ -154,17 +95,9 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     assert_eq!((late["stored"].as_u64(), late["late"].as_u64()), (Some(0), Some(1)), "{late}");
 
     // And away again, into an empty archive of Prosody's.
-    let back = files.path().join("multiend.xml");
-    let mut all = String::new();
-    for user in ["alice", "bob"] {
-        let (status, export, errors) = multiend.command(&["admin", "export", &format!("{user}@{DOMAIN}")]);
-        assert!(status.success(), "{errors}");
-        all = export;
-        std::fs::write(back.with_extension(user), &all).unwrap();
-    }
-    assert!(all.contains("<archive"));
+    let back = ["alice", "bob"].map(|user| exported(&multiend, user, files.path()));
     server.stop();
-    reconfigure(&server, ", \"multiend\"", ", \"mam\"");
+    reconfigure(&server.config_path(), ", \"multiend\"", ", \"mam\"");
     match theirs {
         Some(url) => {
             let mut database = sqlx::PgConnection::connect(url).await.unwrap();
@@ -178,13 +111,13 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
             assert_eq!(gone.map(|path| std::fs::remove_dir_all(path).unwrap()).count(), 1);
         }
     }
-    for user in ["alice", "bob"] {
-        prosodyctl(&server, &["import", back.with_extension(user).to_str().unwrap()]);
+    for file in &back {
+        prosodyctl(&server, &["import", file.to_str().unwrap()]);
     }
     // Twice is once.
-    prosodyctl(&server, &["import", back.with_extension("alice").to_str().unwrap()]);
+    prosodyctl(&server, &["import", back[0].to_str().unwrap()]);
     server.restart();
-    assert_eq!(archive(&server, "alice").await, here);
+    assert_eq!(archive(port, "alice").await, here);
     assert!(prosody_plugins().join("mod_multiend_archive.lua").exists());
 }
 
@@ -209,4 +142,30 @@ async fn archives_in_prosody_s_database_come_and_go() {
     let theirs = Postgres::shared().fresh_database().await;
     let ours = Postgres::shared().fresh_database().await;
     there_and_back(Some(&theirs), Some(&ours)).await;
+}
+
+#[tokio::test]
+async fn a_file_is_believed_only_where_its_form_says_so() {
+    let mut server = prosody(&["alice", "bob"]).host("archive_expires_after = \"never\"").start();
+    let port = server.c2s_port();
+    reconfigure(&server.config_path(), ", \"multiend\"", ", \"mam\"");
+    server.stop();
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("file.xml");
+    std::fs::write(&file, deceptive()).unwrap();
+    prosodyctl(&server, &["import", file.to_str().unwrap()]);
+    for (text, why) in
+        [(&deceptive()[..1000], "cut short"), ("<other/>", "no export"), ("<a><b></a>", "mismatched tag")]
+    {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new("prosodyctl");
+        command.arg("--config").arg(server.config_path()).args(["mod_multiend_archive", "import"]).arg(&file);
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(why), "{why}: {told}");
+    }
+    server.restart();
+    assert!(archive(port, "bob").await.is_empty());
+    let there = archive(port, "alice").await;
+    assert_eq!(there.iter().map(|(_, id, _)| id.as_str()).collect::<Vec<_>>(), ["first", "outer"]);
 }

@@ -154,6 +154,7 @@ on_both_databases! {
         limits_hold_over_instances,
         an_allowance_is_kept_to_a_thousandth_over_instances_and_restarts,
         a_device_is_told_once_that_its_stock_is_low_and_once_that_it_is_empty,
+        a_device_with_a_smaller_bundle_is_told_in_time,
         a_batch_is_answered_claim_by_claim,
     }
     consumption {

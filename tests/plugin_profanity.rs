@@ -1,4 +1,4 @@
-//! Profanity as Debian has it, on a Prosody with the plugin: it publishes, starts a session, is answered, is away, and reads
+//! Profanity as Debian has it, on a Prosody and on an ejabberd with the plugin: it publishes, starts a session, is answered, is away, and reads
 //! from the archive what it has missed. Beside it a second device of the same account, on the reference client.
 #![allow(
     clippy::unwrap_used,
@@ -17,10 +17,13 @@ mod support;
 use devices::World;
 use multiend_client::{Door, Protocol, Protocols};
 use profanity::Profanity;
+use support::DOMAIN;
+use support::ejabberd::Ejabberd;
 use support::multiend::Multiend;
-use support::plugin::Setup;
+use support::plugin::{Server, Setup};
 use support::process::poll;
 use support::prosody::Prosody;
+use support::xmpp::{Client, befriend};
 
 /// The ids of an account's devices in the legacy protocol, as soon as it has so many.
 fn devices_of(multiend: &Multiend, user: &str, count: usize) -> Vec<u64> {
@@ -38,11 +41,30 @@ fn devices_of(multiend: &Multiend, user: &str, count: usize) -> Vec<u64> {
     })
 }
 
+/// Each sees the presence of the other, and so is told of its devices.
+async fn befriended(port: u16, one: &str, other: &str) {
+    let mut one = Client::connect(port, DOMAIN, one, "x").await;
+    let mut other = Client::connect(port, DOMAIN, other, "x").await;
+    one.online().await;
+    other.online().await;
+    befriend(&mut one, &mut other).await;
+    befriend(&mut other, &mut one).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn profanity_writes_reads_and_catches_up_from_the_archive() {
-    let setup = Setup::<Prosody>::start(&["alice", "bob"]);
-    setup.server.befriend("alice", "bob");
+async fn profanity_writes_reads_and_catches_up_from_the_archive_on_prosody() {
+    profanity_writes_reads_and_catches_up_from_the_archive::<Prosody>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn profanity_writes_reads_and_catches_up_from_the_archive_on_ejabberd() {
+    profanity_writes_reads_and_catches_up_from_the_archive::<Ejabberd>().await;
+}
+
+async fn profanity_writes_reads_and_catches_up_from_the_archive<S: Server>() {
+    let setup = Setup::<S>::start(&["alice", "bob"]);
     let port = setup.server.c2s_port();
+    befriended(port, "alice", "bob").await;
     let world = World::new(port, Door::Direct);
     let laptop = world.device_in(Protocols::only(Protocol::Legacy), "bob", "laptop").await;
     let [mut alice, mut bob] = ["alice", "bob"].map(|user| Profanity::new(port, user));

@@ -1,5 +1,6 @@
-//! slixmpp with slixmpp-omemo, which nobody here wrote and which knows nothing of multiend, on a Prosody and on an ejabberd with the plugin: two
-//! devices on each side, both protocols, at their own addresses. With them the reference client, which reads archives.
+//! slixmpp with slixmpp-omemo, which nobody here wrote and which knows nothing of multiend, on a Prosody and on an ejabberd
+//! with the plugin: two devices on each side, both protocols, at their own addresses. With them the reference client. Each
+//! server and each database has its turn with the other.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,7 +19,9 @@ use devices::World;
 use multiend_client::{Door, Protocol, Protocols};
 use slixmpp::Peer;
 use support::ejabberd::Ejabberd;
-use support::plugin::{Server, Setup};
+use support::multiend::Multiend;
+use support::plugin::{Deployment, Kind, Server, Setup};
+use support::postgres::Postgres;
 use support::prosody::Prosody;
 
 struct Place<S> {
@@ -27,15 +30,29 @@ struct Place<S> {
 }
 
 impl<S: Server> Place<S> {
-    fn new() -> Self {
-        let setup = Setup::start(&["alice", "bob"]);
-        Self { setup, states: tempfile::tempdir().unwrap() }
+    /// With multiend on a PostgreSQL database, or on SQLite.
+    fn new(database: Option<&str>) -> Self {
+        let server = Deployment::<S>::new(&["alice", "bob"]).start();
+        let multiend = Multiend::builder(server.component_port());
+        let multiend = match database {
+            Some(url) => multiend.database(url).start(),
+            None => multiend.start(),
+        };
+        Self { setup: Setup { server, multiend }, states: tempfile::tempdir().unwrap() }
     }
 
     /// A device on slixmpp; the same again if it has been there before.
     fn slixmpp(&self, user: &str, device: &str) -> Peer {
         let state = self.states.path().join(format!("{user}-{device}.json"));
         Peer::start(self.setup.server.c2s_port(), user, &state)
+    }
+
+    /// How many bundles and device lists were published.
+    fn published(&self) -> f64 {
+        let (_, text) = self.setup.multiend.http("/metrics").unwrap();
+        let of_both = ["multiend_directory_bundles_total{", "multiend_directory_lists_total{"];
+        let lines = text.lines().filter(|line| of_both.iter().any(|name| line.starts_with(name)));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
     }
 
     /// What the database says: how many prekeys were issued, and that none was twice.
@@ -48,8 +65,8 @@ impl<S: Server> Place<S> {
     }
 }
 
-async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>() {
-    let place = Place::<S>::new();
+async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>(database: Option<&str>) {
+    let place = Place::<S>::new(database);
     let mut alice = [place.slixmpp("alice", "phone"), place.slixmpp("alice", "laptop")];
     let mut bob = [place.slixmpp("bob", "phone"), place.slixmpp("bob", "laptop")];
     for protocol in [Protocol::Omemo2, Protocol::Legacy] {
@@ -79,6 +96,8 @@ async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>()
     }
     let issued = place.issued();
     assert!(issued > 0);
+    let published = place.published();
+    assert!(published > 0.0);
     // Who comes back compares what it published with what is there, finds it unchanged, and needs no new session.
     let [phone, mut laptop] = bob;
     phone.goes_away();
@@ -88,14 +107,15 @@ async fn two_devices_of_each_side_read_everything_in_both_protocols<S: Server>()
         device.reads("alice", Protocol::Omemo2, "again");
     }
     assert_eq!(place.issued(), issued, "no device has asked for another prekey");
+    assert_eq!(place.published(), published, "and none has published again what is there");
     // Every message once in each archive: 12 rounds of one each, two welcomes, one more.
     let copies = place.setup.multiend.metric("multiend_archive_copies_total{class=\"content\",result=\"stored\"}");
     assert!(copies >= 2.0 * (24.0 + 2.0 + 1.0), "{copies}");
     laptop.goes_away();
 }
 
-async fn a_device_that_was_away_catches_up_from_the_archive<S: Server>() {
-    let place = Place::<S>::new();
+async fn a_device_that_was_away_catches_up_from_the_archive<S: Server>(database: Option<&str>) {
+    let place = Place::<S>::new(database);
     let world = World::new(place.setup.server.c2s_port(), Door::Direct);
     let mut bob = place.slixmpp("bob", "phone");
     let mut alice = world.device_in(Protocols::both(Protocol::Omemo2), "alice", "phone").await;
@@ -124,29 +144,49 @@ async fn a_device_that_was_away_catches_up_from_the_archive<S: Server>() {
     assert!(place.setup.multiend.metric("multiend_archive_trimmed_bytes_total") > 0.0, "headers for others stay away");
     alice.says("bob", "all read").await;
     bob.reads("alice", Protocol::Omemo2, "all read");
+    // And the other way: it is slixmpp that reads the archive.
+    bob.goes_away();
+    let texts: Vec<String> = (0..5).map(|number| format!("while he was away {number}")).collect();
+    for text in &texts {
+        alice.says("bob", text).await;
+        sibling.reads("alice", Protocol::Omemo2, text);
+    }
+    let mut bob = place.slixmpp("bob", "phone");
+    bob.catches_up();
+    for text in &texts {
+        let told = bob.reads("alice", Protocol::Omemo2, text);
+        // Prosody keeps it for him besides, and gives it to who comes online before he asks the archive.
+        assert!(told["via"] == "archive" || (S::KIND == Kind::Prosody && told["via"] == "live"), "{told}");
+    }
+    let rest = bob.take_rest();
+    assert!(!rest.iter().any(|event| event["event"] == "received"), "each is read once: {rest:?}");
+    bob.says("alice", Protocol::Omemo2, "read as well");
+    alice.reads("bob", "read as well").await;
     place.issued();
 }
 
 mod on_prosody {
     #[tokio::test(flavor = "multi_thread")]
     async fn two_devices_of_each_side_read_everything_in_both_protocols() {
-        super::two_devices_of_each_side_read_everything_in_both_protocols::<super::Prosody>().await;
+        super::two_devices_of_each_side_read_everything_in_both_protocols::<super::Prosody>(None).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_device_that_was_away_catches_up_from_the_archive() {
-        super::a_device_that_was_away_catches_up_from_the_archive::<super::Prosody>().await;
+        let database = super::Postgres::shared().fresh_database().await;
+        super::a_device_that_was_away_catches_up_from_the_archive::<super::Prosody>(Some(&database)).await;
     }
 }
 
 mod on_ejabberd {
     #[tokio::test(flavor = "multi_thread")]
     async fn two_devices_of_each_side_read_everything_in_both_protocols() {
-        super::two_devices_of_each_side_read_everything_in_both_protocols::<super::Ejabberd>().await;
+        let database = super::Postgres::shared().fresh_database().await;
+        super::two_devices_of_each_side_read_everything_in_both_protocols::<super::Ejabberd>(Some(&database)).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_device_that_was_away_catches_up_from_the_archive() {
-        super::a_device_that_was_away_catches_up_from_the_archive::<super::Ejabberd>().await;
+        super::a_device_that_was_away_catches_up_from_the_archive::<super::Ejabberd>(None).await;
     }
 }

@@ -258,6 +258,20 @@ proptest! {
         read_everything(stanza.as_bytes());
     }
 
+    /// As a server's stock modules hand it over: an answer repeats addresses and id as they were.
+    #[test]
+    fn what_a_server_forwards_is_answered_in_its_own_words(stanza in stanza(), id in "[ -%(-;=?-~é]{0,12}", version in 1..=2) {
+        let stanza = stanza.replacen(" id='i'", &format!(" id='{id}'"), 1);
+        let stanza = stanza.replacen(" id=", " xmlns='jabber:client' id=", 1);
+        read_everything(
+            format!(
+                "<iq type='set' id='o' from='b' to='m'><delegation xmlns='urn:xmpp:delegation:{version}'>\
+                 <forwarded xmlns='urn:xmpp:forward:0'>{stanza}</forwarded></delegation></iq>"
+            )
+            .as_bytes(),
+        );
+    }
+
     #[test]
     fn what_is_damaged_is_read_without_harm(stanza in stanza(), cut in any::<prop::sample::Index>(), junk in "[<>&'\"/=! \\x00-\\x1f]{0,3}") {
         let mut bytes = stanza.into_bytes();

@@ -8,14 +8,15 @@
 
 local datetime = require "util.datetime";
 local jid = require "util.jid";
+local lxp = require "lxp";
 local st = require "util.stanza";
-local parse_xml = require "util.xml".parse;
 local storagemanager = require "core.storagemanager";
 local usermanager = require "core.usermanager";
 
 local ns_pie, ns_pie_mam, ns_mam = "urn:xmpp:pie:0", "urn:xmpp:pie:0#mam", "urn:xmpp:mam:2";
 local ns_forward, ns_delay = "urn:xmpp:forward:0", "urn:xmpp:delay";
-local longest_result = 4 * 1024 * 1024; -- A result that does not end within this many bytes is none.
+local ns_xml = "http://www%.w3%.org/XML/1998/namespace"; -- as a pattern
+local longest_result = 4 * 1024 * 1024; -- Most bytes of text in a result.
 
 local function open_archive(host)
 	if not prosody.hosts[host] then prosody.hosts[host] = require "util.startup".make_host(host); end
@@ -73,33 +74,69 @@ local function append(archive, user, host, result)
 	return true;
 end
 
+-- An element as it is in a stanza: its name, and attributes that have its namespace among them.
+local function named(tag, attr)
+	local xmlns, name = tag:match("^(.-)\1?([^\1]*)$");
+	local named_attr = { xmlns = xmlns ~= "" and xmlns or nil };
+	for _, key in ipairs(attr) do named_attr[(key:gsub("^" .. ns_xml .. "\1", "xml:"))] = attr[key]; end
+	return name, named_attr;
+end
+
+-- Calls back with each result of each archive, and whose that is. Only what XEP-0227 puts around a result counts, each in its
+-- place: what users have published stands in the same file, and may look like anything.
+local function each_result(file, callback)
+	local depth, size, is_export, host, user, in_archive, result = 0, 0, false, nil, nil, false, nil;
+	local handlers = {
+		StartDoctypeDecl = function () error("it has a document type declaration", 0); end;
+		StartElement = function (_, tag, attr)
+			if result then
+				result:tag(named(tag, attr));
+			elseif depth == 0 then
+				is_export = tag == ns_pie .. "\1server-data";
+			elseif depth == 1 then
+				host = tag == ns_pie .. "\1host" and attr.jid;
+			elseif depth == 2 then
+				user = tag == ns_pie .. "\1user" and attr.name;
+			elseif depth == 3 then
+				in_archive = is_export and host and user and tag == ns_pie_mam .. "\1archive";
+			elseif depth == 4 and in_archive and tag == ns_mam .. "\1result" then
+				result, size = st.stanza(named(tag, attr)), 0;
+			end
+			depth = depth + 1;
+		end;
+		CharacterData = function (_, text)
+			if not result then return; end
+			result:text(text);
+			size = size + #text;
+			assert(size < longest_result, "a message is too long");
+		end;
+		EndElement = function ()
+			depth = depth - 1;
+			if result and depth > 4 then
+				result:up();
+			elseif result then
+				callback(host, user, result);
+				result = nil;
+			end
+		end;
+	};
+	local parser = lxp.new(handlers, "\1");
+	for chunk in function () return file:read(65536); end do
+		local ok, why, line = parser:parse(chunk);
+		if not ok then error(("it is not well-formed: %s in line %d"):format(why, line), 0); end
+	end
+	local ok = parser:parse();
+	assert(ok and is_export, ok and "it is no export in the form of XEP-0227" or "the file is cut short");
+end
+
 local function import(path)
 	local file = path == "-" and io.stdin or assert(io.open(path, "r"));
-	local host, user, archive, pending;
+	local opened, archive;
 	local count, left_out = 0, 0;
-	for line in file:lines() do
-		-- A result is on lines of its own, on more than one if the message has line feeds.
-		if not pending and line:match("^<result ") then
-			pending = line;
-		elseif pending then
-			pending = pending .. "\n" .. line;
-		elseif line:match("^<host ") then
-			host = assert(parse_xml(line:gsub(">$", "/>"), nil)).attr.jid;
-			archive = open_archive(host);
-		elseif line:match("^<user ") then
-			user = assert(parse_xml(line:gsub(">$", "/>"), nil)).attr.name;
-		end
-		if pending and pending:match("</result>$") then
-			local result = parse_xml(pending);
-			if result then
-				assert(archive and user, "a message before its host and user");
-				if append(archive, user, host, result) then count = count + 1; else left_out = left_out + 1; end
-				pending = nil;
-			end
-		end
-		assert(not pending or #pending < longest_result, "a message without an end");
-	end
-	assert(not pending, "the file is cut short");
+	each_result(file, function (host, user, result)
+		if host ~= opened then opened, archive = host, open_archive(host); end
+		if append(archive, user, host, result) then count = count + 1; else left_out = left_out + 1; end
+	end);
 	io.stderr:write(("%d messages put into the archive, %d places without a message left out\n"):format(count, left_out));
 end
 

@@ -17,8 +17,9 @@ pub use given::Given;
 pub use load::{Loaded, load};
 pub use problem::{ConfigError, Problem};
 pub use sections::{
-    AdminSettings, ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LifecycleMode,
-    LifecycleSettings, LimitSettings, LogFormat, LogSettings, MetricsSettings, PluginSettings, RetentionSettings,
+    AdminSettings, ArchiveSettings, ComponentSettings, DelegationSettings, DirectorySettings, HttpSettings,
+    LifecycleMode, LifecycleSettings, LimitSettings, LogFormat, LogSettings, MetricsSettings, PluginSettings,
+    RetentionSettings,
 };
 pub use settings::Config;
 pub use values::{DatabaseKind, DatabaseUrl, LogLevel, ServerAddress};

@@ -290,6 +290,14 @@ impl Default for PluginSettings {
     }
 }
 
+/// `[delegation]`: archives at the users' own addresses without a plugin (docs/delegation.md).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DelegationSettings {
+    /// Whether MAM is taken over from the servers of `domains` that delegate it to us (XEP-0355). Default false.
+    pub enabled: bool,
+}
+
 /// `[http]`: metrics and health.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::problem::Problem;
 use super::sections::{
-    AdminSettings, ArchiveSettings, ComponentSettings, DirectorySettings, HttpSettings, LimitSettings, LogSettings,
-    MetricsSettings, PluginSettings,
+    AdminSettings, ArchiveSettings, ComponentSettings, DelegationSettings, DirectorySettings, HttpSettings,
+    LimitSettings, LogSettings, MetricsSettings, PluginSettings,
 };
 use super::values::{self, DatabaseUrl, ServerAddress, duration, within};
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub archive: ArchiveSettings,
     /// `[plugin]`.
     pub plugin: PluginSettings,
+    /// `[delegation]`.
+    pub delegation: DelegationSettings,
     /// `[http]`.
     pub http: HttpSettings,
     /// `[admin]`.
@@ -84,6 +86,7 @@ pub(super) struct ConfigFile {
     directory: DirectorySettings,
     archive: ArchiveSettings,
     plugin: PluginSettings,
+    delegation: DelegationSettings,
     http: HttpSettings,
     admin: AdminSettings,
     metrics: MetricsSettings,
@@ -103,6 +106,7 @@ impl Default for ConfigFile {
             directory: DirectorySettings::default(),
             archive: ArchiveSettings::default(),
             plugin: PluginSettings::default(),
+            delegation: DelegationSettings::default(),
             http: HttpSettings::default(),
             admin: AdminSettings::default(),
             metrics: MetricsSettings::default(),
@@ -207,6 +211,7 @@ impl ConfigFile {
                 ..self.archive
             },
             plugin: self.plugin,
+            delegation: self.delegation,
             http: self.http,
             admin: self.admin,
             metrics: self.metrics,

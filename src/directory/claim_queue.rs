@@ -91,6 +91,7 @@ async fn run(
         if waiting.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
+        join(&mut batch, &mut waiting).await;
         metrics.claims_taken(batch.len());
         let (store, clock) = (store.clone(), clock.clone());
         let rules = settings.with(|settings| settings.claims);
@@ -103,6 +104,21 @@ async fn run(
             }
             drop(turn);
         });
+    }
+}
+
+/// Lets those ask who are about to: who was answered with others often asks again with them. As long as any do, and no
+/// longer, so that nobody waits for a claim that does not come.
+async fn join<T>(batch: &mut Vec<T>, waiting: &mut mpsc::Receiver<T>) {
+    let mut before = 0;
+    while batch.len() > before && batch.len() < BATCH {
+        before = batch.len();
+        tokio::task::yield_now().await;
+        while batch.len() < BATCH
+            && let Ok(claim) = waiting.try_recv()
+        {
+            batch.push(claim);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::alias::{AliasDoor, MessageDoor};
 use super::commands::Commands;
+use super::delegation::DelegationDoor;
 use super::metrics::{Door, DoorMetrics};
 use super::plugin::{CopyDoor, PluginDoor, Said};
 use crate::link::{LONGEST_STANZA, Outbox, RawStanza, SendError};
@@ -40,6 +41,8 @@ pub struct Doors {
     pub plugin: PluginDoor,
     /// For what servers have seen written.
     pub copies: CopyDoor,
+    /// For what servers ask for their clients with stock modules.
+    pub delegation: DelegationDoor,
     /// For what administrators ask.
     pub commands: Box<dyn Commands>,
     /// What is counted.
@@ -79,12 +82,19 @@ async fn take(bytes: &Bytes, lanes: &[Lane], hashes: &RandomState, doors: &Doors
         }
     };
     match incoming.kind {
-        Kind::Message(_) => match doors.messages.accept(&incoming).await {
-            Ok(reply) => reply,
-            Err(error) => Some(incoming.error(&error)),
+        Kind::Message(_) => match doors.delegation.hear(&incoming) {
+            Some(heard) => heard.err().map(|error| incoming.error(&error)),
+            None => match doors.messages.accept(&incoming).await {
+                Ok(reply) => reply,
+                Err(error) => Some(incoming.error(&error)),
+            },
         },
         Kind::IqGet | Kind::IqSet => {
-            let account = match doors.plugin.recognise(&incoming) {
+            let request = match doors.delegation.recognise(&incoming) {
+                Some(recognised) => Some(recognised.map(Said::Request)),
+                None => doors.plugin.recognise(&incoming),
+            };
+            let account = match request {
                 None => incoming.from.to_bare(),
                 Some(Ok(Said::Request(account))) => account,
                 Some(Ok(Said::Copies)) => {
@@ -96,13 +106,17 @@ async fn take(bytes: &Bytes, lanes: &[Lane], hashes: &RandomState, doors: &Doors
             let lane = usize::try_from(hash.checked_rem(LANES as u64).unwrap_or_default()).unwrap_or_default();
             match lanes.get(lane).map(|lane| lane.put(bytes.clone())) {
                 Some(true) => None,
-                _ => Some(incoming.error(&StanzaError::new(
-                    Condition::ResourceConstraint,
-                    "too many requests are waiting; try again",
-                ))),
+                _ => {
+                    let text = "too many requests are waiting; try again";
+                    let error = StanzaError::new(Condition::ResourceConstraint, text);
+                    Some(doors.delegation.refuse(&incoming, &error))
+                }
             }
         }
-        Kind::IqReply => None,
+        Kind::IqReply => {
+            doors.delegation.answered(&incoming);
+            None
+        }
         Kind::Presence => refuse_subscription(&incoming),
         Kind::BadType => {
             Some(incoming.error(&StanzaError::new(Condition::BadRequest, "there is no stanza of this type")))
@@ -160,6 +174,9 @@ async fn answer(mut waiting: mpsc::Receiver<Waiting>, outbox: Outbox, doors: Arc
         doors.metrics.taken();
         let Ok(incoming) = Incoming::parse(&bytes) else { continue };
         let (door, mut replies) = match doors.plugin.recognise(&incoming) {
+            _ if doors.delegation.recognise(&incoming).is_some() => {
+                (Door::Delegation, doors.delegation.answer(&incoming, &outbox).await)
+            }
             Some(_) => (Door::Plugin, doors.plugin.answer(&incoming).await),
             None if doors.commands.recognises(&incoming) => {
                 let answer = doors.commands.answer(&incoming).await;

@@ -13,19 +13,22 @@ use crate::stanza::error::{self, Condition};
 pub(super) enum Door {
     /// Asked by clients.
     Alias,
-    /// Asked by servers.
+    /// Asked by servers with a plugin.
     Plugin,
+    /// Asked by servers with stock modules.
+    Delegation,
     /// Asked by administrators.
     Commands,
 }
 
 impl Door {
-    const ALL: [Self; 3] = [Self::Alias, Self::Plugin, Self::Commands];
+    const ALL: [Self; 4] = [Self::Alias, Self::Plugin, Self::Delegation, Self::Commands];
 
     fn name(self) -> &'static str {
         match self {
             Self::Alias => "alias",
             Self::Plugin => "plugin",
+            Self::Delegation => "delegation",
             Self::Commands => "commands",
         }
     }

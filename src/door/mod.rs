@@ -6,6 +6,7 @@
 pub mod alias;
 mod archive;
 pub mod commands;
+pub mod delegation;
 mod directory;
 pub mod dispatch;
 mod extension;

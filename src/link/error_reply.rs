@@ -8,6 +8,10 @@ use super::framer::Refusal;
 use super::limits::{Limits, RefusalReason};
 use super::stanza_head::StanzaKind;
 
+/// The wrapper of ejabberd's `mod_delegation` (XEP-0355). What it hands over for a client never ends if it is answered with
+/// an error: that finds its way to nobody. Of an answer with nothing in it, the module makes an error for the client.
+const DELEGATED_BY_EJABBERD: &str = "urn:xmpp:delegation:1";
+
 /// The reply to a refused stanza, ready to send; `None` where RFC 6120 forbids one (errors and results are never
 /// answered, nor is presence here) or where it could not be addressed.
 ///
@@ -29,6 +33,11 @@ pub(super) fn error_reply(refusal: &Refusal, limits: &Limits, component: &Domain
     let (error_type, condition, text) = explanation(refusal.reason, limits)?;
     let name = kind.name();
     let id = head.id.as_ref().map(|id| format!(" id='{}'", escape(id.as_str()))).unwrap_or_default();
+    let is_servers = !from.contains(['@', '/']);
+    if kind == StanzaKind::Iq && is_servers && head.payload.as_deref() == Some(DELEGATED_BY_EJABBERD) {
+        let (from, to) = (escape(from), escape(to));
+        return Some(Bytes::from(format!("<iq type='result' from='{to}' to='{from}'{id}/>")));
+    }
     Some(Bytes::from(format!(
         "<{name} type='error' from='{}' to='{}'{id}><error type='{error_type}'>\
          <{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
@@ -106,6 +115,24 @@ mod tests {
             xmpp_parsers::stanza_error::StanzaError::try_from(parsed.children().next().unwrap().clone()).unwrap();
         assert_eq!(error.defined_condition, xmpp_parsers::stanza_error::DefinedCondition::PolicyViolation);
         assert!(error.texts["en"].contains("64 levels"));
+    }
+
+    #[test]
+    fn what_a_server_hands_over_for_a_client_is_answered_so_that_the_client_learns_of_it() {
+        let wrapped = |from: &str, version: u8| {
+            reply(&format!(
+                "<iq type='set' id='rr-1' from='{from}' to='multiend.example.org'>\
+                 <delegation xmlns='urn:xmpp:delegation:{version}'><forwarded xmlns='urn:xmpp:forward:0'><iq>"
+            ))
+            .unwrap()
+        };
+        assert_eq!(
+            wrapped("example.org", 1),
+            "<iq type='result' from='multiend.example.org' to='example.org' id='rr-1'/>"
+        );
+        for (from, version) in [("example.org", 2), ("alice@example.org/x", 1), ("example.org/x", 1)] {
+            assert!(wrapped(from, version).starts_with("<iq type='error'"), "{from} {version}");
+        }
     }
 
     #[test]

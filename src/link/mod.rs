@@ -4,7 +4,8 @@
 //! and writes what is put into the [`Outbox`]. What no stanza can do is end the stream: one that breaks a limit is
 //! refused by the [`framer`] without being held, its sender gets an error, and a metric counts it.
 //!
-//! The link never looks into a stanza further than its start tag, and never logs one.
+//! The link never looks into a stanza further than its start tag (and, to answer one that it refuses, that of the payload),
+//! and never logs one.
 //!
 //! Where to find what: [`framer`] cuts the stream into stanzas on top of the `lexer`, `characters` and `namespaces`;
 //! `connect` and `handshake` begin a stream, `session` runs it, `supervisor` makes the next one after a `backoff`;

@@ -1,4 +1,4 @@
-//! What the start tag of a stanza says: enough to answer one that is not read further.
+//! What the start tag of a stanza, and that of its payload, says: enough to answer one that is not read further.
 
 use quick_xml::events::{BytesStart, Event};
 
@@ -58,16 +58,32 @@ pub struct StanzaHead {
     pub id: Option<String>,
     /// `type`
     pub stanza_type: Option<String>,
+    /// The default namespace that the first child declares, which tells what an IQ is about; absent where it was not read.
+    pub payload: Option<String>,
 }
 
 impl StanzaHead {
-    /// Reads the start tag at the front of `stanza`. What cannot be read stays absent.
+    /// Reads the start tag at the front of `stanza`, and that of the first child if it stands there too. What cannot be read
+    /// stays absent.
     pub fn read(stanza: &[u8]) -> Self {
         let mut reader = quick_xml::Reader::from_reader(stanza);
-        match reader.read_event() {
-            Ok(Event::Start(tag) | Event::Empty(tag)) => Self::of_tag(&tag),
-            _ => Self::default(),
+        let mut head = match reader.read_event() {
+            Ok(Event::Start(tag)) => Self::of_tag(&tag),
+            Ok(Event::Empty(tag)) => return Self::of_tag(&tag),
+            _ => return Self::default(),
+        };
+        let first = match reader.read_event() {
+            Ok(Event::Text(_)) => reader.read_event(),
+            first => first,
+        };
+        if let Ok(Event::Start(child) | Event::Empty(child)) = first {
+            for attribute in child.attributes().with_checks(false).flatten() {
+                if attribute.key.as_ref().as_bytes() == b"xmlns" {
+                    head.payload = unescape(attribute.value.as_bytes());
+                }
+            }
         }
+        head
     }
 
     fn of_tag(tag: &BytesStart<'_>) -> Self {
@@ -112,9 +128,16 @@ mod tests {
                 from: text("d@e"),
                 to: text("a@b/<c>"),
                 id: text("1"),
-                stanza_type: text("get")
+                stanza_type: text("get"),
+                payload: None,
             }
         );
+        let about = |stanza: &[u8]| StanzaHead::read(stanza).payload;
+        assert_eq!(about(b"<iq>\n <delegation a='b' xmlns='urn:&lt;x'><forwarded><bro"), text("urn:<x"));
+        assert_eq!(about(b"<iq><query xmlns='urn:x'/></iq>"), text("urn:x"));
+        for none in [&b"<iq/>"[..], b"<iq><query", b"<iq></iq>", b"<message><body xmlns:p='urn:x'>b</body></message>"] {
+            assert_eq!(about(none), None);
+        }
     }
 
     #[test]

@@ -93,9 +93,9 @@ pub(super) fn reserve(rules: &ClaimRules, prekeys: i32) -> u32 {
     rules.reserve.min(u32::try_from(prekeys).unwrap_or(0) / 5)
 }
 
-/// Of how many unissued prekeys a claim that takes one needs no further look at the stock.
-pub(super) fn plenty(rules: &ClaimRules) -> u32 {
-    rules.low_stock.saturating_add(2).max(rules.reserve.saturating_add(1))
+/// How many unissued prekeys are plenty: a claim that leaves so many needs no further look at the stock.
+pub(super) fn plenty(rules: &ClaimRules) -> i32 {
+    i32::try_from(rules.low_stock.max(rules.reserve)).unwrap_or(i32::MAX).saturating_add(1)
 }
 
 /// How many prekeys of one device an account gets before each is counted with care: half of what it may have.

@@ -222,6 +222,28 @@ pub async fn a_device_is_told_once_that_its_stock_is_low_and_once_that_it_is_emp
     assert_eq!(told(45, 69).await, 1);
 }
 
+/// Also when what was said of a larger stock before would still let claims through.
+pub async fn a_device_with_a_smaller_bundle_is_told_in_time(database: Database) {
+    let store = database.open().await;
+    let rules = ClaimRules { low_stock: 25, ..RULES };
+    let left_untold = async |claims: std::ops::Range<u32>| {
+        for number in claims {
+            let claims = [0, 1].map(|session| by(&format!("r{number}-{session}@example.net/x")));
+            for outcome in store.claim_many(&claims, &rules, at(0)).await {
+                assert!(matches!(got(&outcome.unwrap()), Got::Fresh(_)));
+            }
+            if !store.take_notices(1, Duration::ZERO, at(0)).await.unwrap().is_empty() {
+                break;
+            }
+        }
+        store.stock(&alice(), OMEMO2, device(1)).await.unwrap().unissued
+    };
+    publish(&store, &plain_bundle(1, 1..=100)).await;
+    assert_eq!(left_untold(0..10).await, 80);
+    publish(&store, &plain_bundle(1, 51..=80)).await;
+    assert!((24..=25).contains(&left_untold(10..20).await));
+}
+
 /// A batch is answered as if its claims had come one after the other, and one that gets nothing spoils no other.
 pub async fn a_batch_is_answered_claim_by_claim(database: Database) {
     let store = database.open().await;

@@ -1,5 +1,7 @@
 //! Requests about OMEMO's nodes are answered by the directory, and everything else by the server as ever.
 
+use minidom::Element;
+
 use crate::support::omemo::{LEGACY, PUBSUB, TestDevice, devices, ids_of, items, items_of, prekeys_of, publish};
 use crate::support::plugin::{Kind, Server as _};
 use crate::support::xmpp::error_condition;
@@ -75,6 +77,15 @@ async fn other_nodes_stay_with_the_servers_own_pep() {
     }
     let answer = alice.request("get", Some(ALICE), &items(nick, &[])).await;
     assert_eq!(items_of(&answer)[0].1.text(), "Ally");
+    // Who wants to know is told of each change.
+    let subscribe = format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{nick}' jid='{ALICE}'/></pubsub>");
+    assert_eq!(alice.request("set", Some(ALICE), &subscribe).await.attr("type"), Some("result"));
+    let mut laptop = setup.client("alice", "laptop").await;
+    for name in ["Al", "Alice"] {
+        laptop.request("set", None, &publish(nick, "i", &format!("<nick xmlns='{nick}'>{name}</nick>"))).await;
+        let told = |e: &Element| e.name() == "message" && String::from(e).contains(&format!(">{name}</nick>"));
+        alice.wait_for("the new name", told).await;
+    }
     alice.request("set", None, &publish(DEVICES, "current", &devices(&[1]))).await;
     let nodes = alice.request("get", Some(ALICE), "<query xmlns='http://jabber.org/protocol/disco#items'/>").await;
     for node in [nick, avatar, DEVICES] {

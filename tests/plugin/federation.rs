@@ -1,7 +1,5 @@
 //! A second server, without any plugin, over s2s.
 
-use minidom::Element;
-
 use super::lists::{answer_for_features, notified, online_with_notify};
 use crate::support::DOMAIN;
 use crate::support::archive::everything;
@@ -10,21 +8,12 @@ use crate::support::omemo::{TestDevice, devices, items, items_of, prekeys_of, pu
 use crate::support::plugin::{Kind, Server as _};
 use crate::support::ports::free_port;
 use crate::support::prosody::Prosody;
-use crate::support::xmpp::Client;
+use crate::support::xmpp::{Client, befriend};
 use crate::{ALICE, BUNDLES, DEVICES, Deployment, OMEMO, Server, archived_until, send};
 
 /// A name that every machine finds without DNS.
 const OTHER: &str = "localhost";
 const CAROL: &str = "carol@localhost";
-
-/// The one asks to see the other's presence, and is allowed to.
-async fn befriend(asking: &mut Client, asked: &mut Client) {
-    asking.send_raw(&format!("<presence type='subscribe' to='{}'/>", asked.bare())).await;
-    asked.wait_for("the wish", |e| e.attr("type") == Some("subscribe")).await;
-    asked.send_raw(&format!("<presence type='subscribed' to='{}'/>", asking.bare())).await;
-    let of_asked = |e: &Element| e.attr("from").is_some_and(|from| from.starts_with(asked.bare()));
-    asking.wait_for("the presence", |e| e.name() == "presence" && e.attr("type").is_none() && of_asked(e)).await;
-}
 
 #[tokio::test]
 async fn users_of_another_server_fetch_bundles_are_notified_and_write() {

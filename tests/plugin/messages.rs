@@ -10,7 +10,7 @@ use crate::support::xmpp::{Client, DEADLINE};
 use crate::{ALICE, BOB, Deployment, OMEMO, Server, Setup, archived_until, send};
 
 /// The ids that archives gave a message: by whom, and which.
-fn stanza_ids(message: &Element) -> Vec<(String, String)> {
+pub fn stanza_ids(message: &Element) -> Vec<(String, String)> {
     let ids = message.children().filter(|child| child.is("stanza-id", "urn:xmpp:sid:0"));
     ids.map(|id| (id.attr("by").unwrap().to_owned(), id.attr("id").unwrap().to_owned())).collect()
 }
@@ -137,26 +137,6 @@ async fn what_is_not_archived_gets_no_id() {
         assert_eq!(stanza_ids(&live).len(), 1, "{id}");
     }
     assert_eq!(archived_until(&mut bob, "legacy").await, ["hint", "receipt", "legacy"]);
-}
-
-#[tokio::test]
-async fn private_messages_of_a_room_are_archived_and_its_public_ones_are_not() {
-    let setup = Setup::with(&Deployment::new(&["alice", "bob"]).rooms(), "");
-    let (mut alice, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);
-    for (client, nick) in [(&mut alice, "al"), (&mut bob, "bo")] {
-        let x = "<x xmlns='http://jabber.org/protocol/muc'/>";
-        client.send_raw(&format!("<presence to='r@rooms.example.org/{nick}'>{x}</presence>")).await;
-        client.wait_for("the room", |e| e.name() == "message" && e.attr("type") == Some("groupchat")).await;
-    }
-    alice.send_raw("<message type='groupchat' id='public' to='r@rooms.example.org'><body>b</body></message>").await;
-    bob.wait_for("the public message", |e| e.attr("id") == Some("public")).await;
-    let muc = "<body>psst</body><x xmlns='http://jabber.org/protocol/muc#user'/>";
-    send(&mut alice, "r@rooms.example.org/bo", "private", muc).await;
-    let live = bob.wait_for("the private message", |e| e.attr("id") == Some("private")).await;
-    assert!(stanza_ids(&live).iter().any(|(by, _)| by == BOB));
-    for client in [&mut alice, &mut bob] {
-        assert_eq!(archived_until(client, "private").await, ["private"]);
-    }
 }
 
 #[tokio::test]

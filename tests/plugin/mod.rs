@@ -5,8 +5,10 @@ mod failures;
 mod federation;
 mod hostile;
 mod instances;
+mod leaving;
 mod lists;
 mod messages;
+mod rooms;
 
 use crate::{Server, support};
 

@@ -62,7 +62,7 @@ impl Profanity {
             "-x",
             "200",
             "-y",
-            "50",
+            "150", // What a server can do is a long list.
             "env",
             &variable("HOME", home),
             &variable("XDG_CONFIG_HOME", &home.join("config")),
@@ -74,7 +74,7 @@ impl Profanity {
         self.sees("logged in successfully");
         // It asks the server what it can do, and of no archive before it has heard. Asked once more, it hears it later.
         self.types("/disco info");
-        self.sees("http://jabber.org/protocol/disco#info");
+        self.sees("urn:xmpp:ping");
     }
 
     /// Quits, as a user does.
@@ -136,7 +136,7 @@ impl Profanity {
     }
 
     /// Returns when something stands on its screen.
-    fn sees(&self, text: &str) {
+    pub fn sees(&self, text: &str) {
         let mut last = String::new();
         let start = Instant::now();
         while !last.contains(text) {

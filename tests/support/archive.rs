@@ -35,9 +35,18 @@ impl Page {
 
 /// Asks a client's own archive; the error is the IQ that says so.
 pub async fn query(client: &mut Client, content: &str) -> Result<Page, Element> {
+    ask(client, "", content).await
+}
+
+/// Asks another archive, as that of a room.
+pub async fn query_of(client: &mut Client, owner: &str, content: &str) -> Result<Page, Element> {
+    ask(client, &format!(" to='{owner}'"), content).await
+}
+
+async fn ask(client: &mut Client, to: &str, content: &str) -> Result<Page, Element> {
     let id = client.fresh_id();
     client
-        .send_raw(&format!("<iq type='set' id='{id}'><query xmlns='{MAM}' queryid='{id}'>{content}</query></iq>"))
+        .send_raw(&format!("<iq type='set' id='{id}'{to}><query xmlns='{MAM}' queryid='{id}'>{content}</query></iq>"))
         .await;
     let answer = client
         .wait_for("the end of the page", |e| {

@@ -117,7 +117,7 @@ impl<S: Server> Deployment<S> {
         self
     }
 
-    /// With rooms at `rooms.example.org`.
+    /// With rooms at `rooms.example.org`, which keep archives of their own.
     pub fn rooms(mut self) -> Self {
         self.rooms = true;
         self
@@ -195,7 +195,7 @@ impl Server for Prosody {
             builder = builder.module("offline");
         }
         if deployment.rooms {
-            let room = "Component \"rooms.example.org\" \"muc\"\nmuc_room_locking = false\n";
+            let room = "Component \"rooms.example.org\" \"muc\"\nmodules_enabled = { \"muc_mam\" }\nmuc_room_locking = false\n";
             builder = builder.component("unused.example.org", SECRET, room);
         }
         if let Some((port, other, other_port)) = &deployment.federation {
@@ -260,7 +260,9 @@ impl Server for Ejabberd {
             builder = builder.without_module("mod_offline");
         }
         if deployment.rooms {
-            builder = builder.module("  mod_muc: {hosts: [rooms.example.org]}");
+            builder = builder
+                .module("  mod_mam: {default: always}")
+                .module("  mod_muc: {hosts: [rooms.example.org], default_room_options: {mam: true}}");
         }
         if let Some((port, _, other_port)) = deployment.federation {
             builder = builder.federates(port, other_port);

@@ -270,17 +270,6 @@ impl Prosody {
         fs::write(file, format!("return {{\n\t[\"password\"] = {password:?};\n}};\n")).expect("a file");
     }
 
-    /// Makes two accounts contacts of each other, before either logs in.
-    pub fn befriend(&self, one: &str, other: &str) {
-        let roster = self.data_path().join(self.domain.replace('.', "%2e").replace('-', "%2d")).join("roster");
-        fs::create_dir_all(&roster).expect("a directory");
-        for (name, contact) in [(one, other), (other, one)] {
-            let contact = format!("{contact}@{}", self.domain);
-            let entry = format!("return {{\n\t[{contact:?}] = {{ subscription = \"both\"; groups = {{}} }};\n}};\n");
-            fs::write(roster.join(format!("{name}.dat")), entry).expect("a file");
-        }
-    }
-
     /// Starts it again on the same data and ports, after a stop in good order if it runs.
     pub fn restart(&mut self) {
         self.stop();

@@ -262,3 +262,12 @@ impl Splitter {
         Some(String::from_utf8(bytes).expect("a server sends UTF-8").trim_start().to_owned())
     }
 }
+
+/// The one asks to see the other's presence, and is allowed to.
+pub async fn befriend(asking: &mut Client, asked: &mut Client) {
+    asking.send_raw(&format!("<presence type='subscribe' to='{}'/>", asked.bare())).await;
+    asked.wait_for("the wish", |e| e.attr("type") == Some("subscribe")).await;
+    asked.send_raw(&format!("<presence type='subscribed' to='{}'/>", asking.bare())).await;
+    let of_asked = |e: &Element| e.attr("from").is_some_and(|from| from.starts_with(asked.bare()));
+    asking.wait_for("the presence", |e| e.name() == "presence" && e.attr("type").is_none() && of_asked(e)).await;
+}

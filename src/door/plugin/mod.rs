@@ -38,7 +38,7 @@ impl Servers {
 
     /// The server that a stanza comes from, if it is one that is believed. Servers stamp a user's stanzas with the user's full
     /// JID and let a remote server speak for nobody else, so a bare domain is that server itself.
-    fn speaking(&self, from: &Jid) -> Option<&DomainPart> {
+    pub(in crate::door) fn speaking(&self, from: &Jid) -> Option<&DomainPart> {
         if from.node().is_some() || from.resource().is_some() {
             return None;
         }
@@ -51,7 +51,7 @@ impl Servers {
     }
 
     /// Whether a server may speak for an account: only if it is its own.
-    fn may_speak_for(&self, from: &Jid, owner: &Owner) -> bool {
+    pub(in crate::door) fn may_speak_for(&self, from: &Jid, owner: &Owner) -> bool {
         self.speaking(from).is_some_and(|server| server.as_str() == owner.jid().domain().as_str())
     }
 }

@@ -147,6 +147,7 @@ fn a_refused_stanza_tells_whom_to_answer() {
         to: Some(to.to_owned()),
         id: Some(id.to_owned()),
         stanza_type: None,
+        payload: None,
     };
     let long = "x".repeat(100);
     let deep = refusal("<message from='a' id='&#49;' to='b'><a><b><c><d><e><f></f></e></d></c></b></a></message>");

@@ -13,8 +13,9 @@ use crate::store::columns::{self, BundleKeys};
 use crate::store::transaction::End;
 use crate::store::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, NoticeKind, StoreError};
 
+use super::bundle::Place;
 use super::conversation::conversation;
-use super::{account, notice};
+use super::{account, notice, plain_stock};
 
 /// How many of the newest messages with an account are looked at for one that the owner wrote.
 const RECENT: i64 = 50;
@@ -112,6 +113,9 @@ pub(super) async fn claim(
         return free(ClaimOutcome::NoPrekey);
     };
     claiming.tell_stock(&bundle).await?;
+    if !bundle.plain {
+        claiming.draw_boundary().await?;
+    }
     Ok(End::Commit(Claimed::Charged(outcome(prekey, bundle.keys, kind)?, spent_until)))
 }
 
@@ -128,6 +132,8 @@ struct Locked {
     reserve_spent_until: i64,
     doubted: bool,
     void_is_due: bool,
+    /// There is a boundary up to which the next claims need no such care.
+    plain: bool,
 }
 
 /// A claim in the middle of its transaction.
@@ -144,13 +150,14 @@ impl Claiming<'_> {
     async fn lock_bundle(&mut self) -> Result<Option<Locked>, StoreError> {
         let bundle = sqlx::query_as(
             "SELECT item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature, prekeys, stock_told,
-                 reserve_spent_until, (SELECT doubted FROM deployment WHERE one) AS doubted,
+                 reserve_spent_until, plain_rest = $4 AND plain_upload = next_upload AS plain, (SELECT doubted FROM deployment WHERE one) AS doubted,
                  void_epoch < (SELECT epoch FROM deployment WHERE one) AS void_is_due
              FROM bundle WHERE account = $1 AND protocol = $2 AND device = $3 AND payload IS NOT NULL FOR NO KEY UPDATE",
         )
         .bind(self.account)
         .bind(self.claim.protocol.code())
-        .bind(self.claim.device.to_sql());
+        .bind(self.claim.device.to_sql())
+        .bind(allowance::plenty(self.rules));
         Ok(bundle.fetch_optional(&mut *self.connection).await?)
     }
 
@@ -334,6 +341,11 @@ impl Claiming<'_> {
             .bind(self.now.micros())
             .bind(&self.claimant);
         Ok(taken.fetch_optional(&mut *self.connection).await?)
+    }
+
+    async fn draw_boundary(&mut self) -> Result<(), StoreError> {
+        let place = Place { account: self.account, protocol: self.claim.protocol, device: self.claim.device };
+        plain_stock::draw(self.connection, place, allowance::plenty(self.rules)).await
     }
 
     /// Has the device told that its stock is low, or empty: once each, until it is replenished.

@@ -9,7 +9,8 @@
 //! is answered with care.
 //!
 //! Each part reads rows by the whole key of one index. A `LIMIT 1` keeps PostgreSQL from merging a part with others: it
-//! would then choose by statistics, which say nothing while a table is new, and the plan is kept.
+//! would then choose by statistics, which say nothing while a table is new, and the plan is kept. The stock of a device is
+//! read for its first claim: a condition of the join would come too late, when it has been read for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,9 +25,9 @@ use super::claim::outcome;
 
 const CLAIM: &str = "
     WITH asked AS MATERIALIZED (
-        SELECT n.place, n.protocol, n.device, n.claimant, b.account, b.item_id, b.identity_key, b.signed_prekey_id,
-               b.signed_prekey, b.signed_prekey_signature, h.prekey_id AS held_id, h.key AS held_key, h.good,
-               h.key IS NULL AND NOT EXISTS (
+        SELECT n.place, n.protocol, n.device, n.claimant, b.account, b.plain_until, b.item_id, b.identity_key,
+               b.signed_prekey_id, b.signed_prekey, b.signed_prekey_signature, h.prekey_id AS held_id, h.key AS held_key, h.good,
+               h.key IS NULL AND b.plain_rest = $10 AND b.plain_upload = b.next_upload AND NOT EXISTS (
                    SELECT FROM last_resort l WHERE l.account = b.account AND l.protocol = n.protocol AND l.device = n.device
                    AND l.claimant = n.claimant)
                AND (n.payer IS NULL OR n.crowd + (
@@ -54,11 +55,9 @@ const CLAIM: &str = "
             SELECT array_agg(row) AS rows FROM (
                 SELECT p.ctid AS row FROM prekey p
                 WHERE p.account = q.account AND p.protocol = q.protocol AND p.device = q.device AND p.issued_at IS NULL
+                AND p.upload < q.plain_until
                 ORDER BY p.upload LIMIT q.crowd FOR UPDATE SKIP LOCKED) taken
-            WHERE EXISTS (
-                SELECT FROM prekey p
-                WHERE p.account = q.account AND p.protocol = q.protocol AND p.device = q.device AND p.issued_at IS NULL
-                ORDER BY p.upload OFFSET q.crowd + $10 - 2 LIMIT 1)) stock ON q.turn = 1),
+            WHERE q.turn = 1) stock ON true),
     taken AS (
         UPDATE prekey p SET issued_at = $7, last_issued_at = $7, claimant = s.claimant, superseded = 0,
             fresh_issues = fresh_issues + 1
@@ -112,7 +111,7 @@ pub(super) async fn claim_plain(
         .bind(now.micros())
         .bind(now.minus(rules.repeat_window).micros())
         .bind(now.micros().saturating_sub(allowance::DAY))
-        .bind(i64::from(allowance::plenty(rules)))
+        .bind(allowance::plenty(rules))
         .bind(allowance::plainly_per_device(rules))
         .fetch_all(connection)
         .await?;

@@ -17,8 +17,10 @@ const CLAIM: &str = "
         CROSS JOIN LATERAL (
             SELECT p.ctid AS row FROM prekey p
             WHERE p.account = b.account AND p.protocol = $2 AND p.device = $3 AND p.issued_at IS NULL
+            AND p.upload < b.plain_until
             ORDER BY p.upload LIMIT 1 FOR UPDATE SKIP LOCKED) stock
         WHERE a.jid = $1 AND b.protocol = $2 AND b.device = $3 AND b.payload IS NOT NULL
+        AND b.plain_rest = $8 AND b.plain_upload = b.next_upload
         AND b.void_epoch >= (SELECT epoch FROM deployment WHERE one AND NOT doubted)
         AND (
             SELECT count(*) FILTER (WHERE h.issued_at > $7) < $9
@@ -28,11 +30,7 @@ const CLAIM: &str = "
             AND substr(h.claimant, length($5) + 1, 1) IN ('', '/', ' '))
         AND NOT EXISTS (
             SELECT FROM last_resort l
-            WHERE l.account = b.account AND l.protocol = $2 AND l.device = $3 AND l.claimant = $4)
-        AND EXISTS (
-            SELECT FROM prekey p
-            WHERE p.account = b.account AND p.protocol = $2 AND p.device = $3 AND p.issued_at IS NULL
-            ORDER BY p.upload OFFSET $8 - 1 LIMIT 1))
+            WHERE l.account = b.account AND l.protocol = $2 AND l.device = $3 AND l.claimant = $4))
     UPDATE prekey p SET issued_at = $6, last_issued_at = $6, claimant = $4, superseded = 0, fresh_issues = fresh_issues + 1
     FROM picked WHERE p.ctid = picked.row
     RETURNING p.prekey_id, p.key, picked.item_id, picked.identity_key, picked.signed_prekey_id, picked.signed_prekey,
@@ -66,7 +64,7 @@ pub(super) async fn claim_plain(
         .bind(payer.as_ref().map_or(claimant.as_str(), |payer| payer.as_str()))
         .bind(now.micros())
         .bind(now.micros().saturating_sub(allowance::DAY))
-        .bind(i64::from(allowance::plenty(rules)))
+        .bind(allowance::plenty(rules))
         .bind(limit)
         .fetch_optional(connection)
         .await?;

@@ -32,6 +32,7 @@ mod life;
 mod lifecycle;
 mod notice;
 mod page;
+mod plain_stock;
 mod preferences;
 mod purge;
 mod retire;

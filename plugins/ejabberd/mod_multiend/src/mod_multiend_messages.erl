@@ -7,6 +7,7 @@
 -module(mod_multiend_messages).
 
 -export([user_send_packet/1, strip_own_id/1, sm_receive_packet/1, user_receive_packet/1, offline_message/1]).
+-export([on_one_line/1]).
 
 -include("logger.hrl").
 -include("xmpp.hrl").
@@ -101,6 +102,7 @@ element_of(Owner, Direction, Id, Message) ->
 direction(send) -> <<"sent">>;
 direction(recv) -> <<"received">>.
 
+%% XML that stays the same but has no line breaks.
 on_one_line(Text) ->
     case binary:match(Text, [<<"\n">>, <<"\r">>]) of
 	nomatch -> Text;
