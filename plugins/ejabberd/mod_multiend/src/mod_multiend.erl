@@ -69,6 +69,7 @@ hooks(Host) ->
     Messages = mod_multiend_messages,
     [{user_send_packet, Host, Messages, user_send_packet, 88},
      {user_send_packet, Host, Messages, strip_own_id, 500},
+     {sm_receive_packet, Host, mod_multiend_requests, sm_receive_packet, 10},
      {sm_receive_packet, Host, Messages, sm_receive_packet, 50},
      {user_receive_packet, Host, Messages, user_receive_packet, 88},
      {offline_message_hook, Host, Messages, offline_message, 49},
