@@ -22,17 +22,17 @@ TARGET_DIR = $(shell cargo metadata --locked --format-version 1 --no-deps | sed 
 DEMO = "$(TARGET_DIR)/debug/examples/demo"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt-check clippy plugins monitoring dashboards chart packaging deb unit interop bench bench-peers fuzz fuzz-briefly
+.PHONY: help demo test fmt-check clippy plugins debian-13 monitoring dashboards chart packaging deb unit interop bench bench-peers fuzz fuzz-briefly
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## The whole job between four devices (CLIENTS=slixmpp, SERVER=ejabberd, DOOR=alias, DATABASE=postgres, KEEP=1)
 	@scripts/install-needs cc $(SERVER) $(if $(filter postgres,$(DATABASE)),postgresql)
 	cargo build --locked -p multiend -p multiend-client --bins --examples
 	@$(DEMO) --server $(SERVER) --door $(DOOR) --clients $(CLIENTS) --database $(DATABASE) $(if $(KEEP),--keep)
 
-test: fmt-check clippy plugins monitoring chart packaging unit interop fuzz-briefly ## Everything that must hold before a change is merged
+test: fmt-check clippy plugins monitoring chart packaging unit debian-13 interop fuzz-briefly ## Everything that must hold before a change is merged
 	@echo 'make test: all is well'
 
 fmt-check: ## Formatting
@@ -53,6 +53,10 @@ plugins: ## Syntax of the server plugins, that for ejabberd compiled; luacheck a
 	@out=$$(mktemp -d) && plugins/ejabberd/compile "$$out"; status=$$?; rm -rf "$$out"; exit $$status
 	@for file in plugins/prosody/*.lua plugins/prosody/mod_multiend/*.lua; do luac5.4 -p "$$file" || exit 1; done
 	@if command -v luacheck >/dev/null; then luacheck --quiet plugins/prosody; fi
+
+debian-13: ## The plugins on Prosody 13.0 and ejabberd 24.12 of Debian 13; says so where these cannot be had
+	@scripts/install-needs cc postgresql
+	@scripts/debian-13 "$(TARGET_DIR)/debian-13" cargo test --locked -p multiend --test plugin_prosody --test plugin_ejabberd
 
 monitoring: ## The alert rules, each with a case that fires and one that does not
 	@scripts/install-needs prometheus python3

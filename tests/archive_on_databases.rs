@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 const ALICE: &str = "alice@example.org";
 const BOB: &str = "bob@example.org";
 const HOUR: Duration = Duration::from_secs(3_600);
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone, Copy)]
 enum Database {

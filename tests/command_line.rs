@@ -52,7 +52,7 @@ fn a_program_that_is_not_ready_is_healthy_shows_metrics_and_stops_when_told() {
     // Nobody listens on the component port.
     let mut multiend = Multiend::builder(free_port()).prepare();
     multiend.spawn();
-    poll("health", Duration::from_secs(20), || multiend.http("/healthz").filter(|(status, _)| *status == 200));
+    poll("health", Duration::from_secs(60), || multiend.http("/healthz").filter(|(status, _)| *status == 200));
     let (status, body) = multiend.http("/readyz").unwrap();
     assert_eq!(status, 503);
     assert!(body.contains("\"part\":\"link\""), "{body}");
@@ -65,7 +65,7 @@ fn a_program_that_is_not_ready_is_healthy_shows_metrics_and_stops_when_told() {
 fn a_second_program_on_the_same_http_port_names_the_setting_in_the_format_of_the_log() {
     let mut first = Multiend::builder(free_port()).prepare();
     first.spawn();
-    poll("health", Duration::from_secs(20), || first.http("/healthz"));
+    poll("health", Duration::from_secs(60), || first.http("/healthz"));
     let second = Multiend::builder(free_port()).env("MULTIEND_LOG__FORMAT", "json").prepare();
     std::fs::copy(first.config_path(), second.config_path()).unwrap();
     let (status, _, errors) = second.command(&["serve"]);

@@ -97,7 +97,7 @@ async fn killed_twenty_times(database: Option<&str>) {
 
     for round in 0..ROUNDS {
         let before = progress.done();
-        poll_async("traffic", Duration::from_secs(30), async || (progress.done() >= before + 12 + round).then_some(()))
+        poll_async("traffic", Duration::from_secs(90), async || (progress.done() >= before + 12 + round).then_some(()))
             .await;
         multiend.kill9();
         multiend.restart();

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 fn start(server: &Ejabberd, name: &str, secret: &str) -> (LinkHandle, mpsc::Receiver<RawStanza>, CancellationToken) {
     let config = LinkConfig {

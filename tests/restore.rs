@@ -28,7 +28,7 @@ const DEVICES: &str = "urn:xmpp:omemo:2:devices";
 const BUNDLES: &str = "urn:xmpp:omemo:2:bundles";
 const ALICE: &str = r"alice\40example.org@multiend.example.org";
 const PHONE: TestDevice = TestDevice { id: 1001, seed: 1 };
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// How a database is backed up and put back.
 enum Backup {

@@ -99,7 +99,7 @@ async fn a_shutdown_does_not_wait_for_a_database_that_is_away() {
     postgres.kill9();
     alice.send_raw(&to_herself("accepted")).await;
     let queued = || multiend.metric("multiend_archive_queue_messages") == 1.0;
-    poll("a message that cannot be stored", Duration::from_secs(20), || queued().then_some(()));
+    poll("a message that cannot be stored", Duration::from_secs(60), || queued().then_some(()));
     assert!(multiend.terminate().success(), "{}", multiend.log());
     assert!(multiend.log().contains("not everything accepted could be stored"), "{}", multiend.log());
 }

@@ -34,7 +34,7 @@ async fn a_component_that_is_down_costs_an_error_and_comes_back<S: Stock>() {
     let started = Instant::now();
     let answer = query(&mut alice, None, "").await.map(|page| page.fin).unwrap_err();
     assert_eq!(error_condition(&answer), Some("service-unavailable"), "{answer:?}");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(25), "at once, not after the server's 30 s");
     setup.multiend.restart();
     poll_async("the archive", DEADLINE, async || {
         let page = query(&mut alice, None, "").await.ok()?;

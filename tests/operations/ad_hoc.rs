@@ -102,7 +102,7 @@ async fn an_administrator_works_from_a_client_and_nobody_else_does() {
     let config = std::fs::read_to_string(multiend.config_path()).unwrap();
     std::fs::write(multiend.config_path(), config.replace("admin@example.org", "bob@example.org")).unwrap();
     multiend.process().signal("HUP");
-    crate::support::process::poll("the reload", std::time::Duration::from_secs(20), || {
+    crate::support::process::poll("the reload", std::time::Duration::from_secs(60), || {
         multiend.log().contains("has been read again").then_some(())
     });
     assert_eq!(play(&prosody, "bob", &[json!({"node": "status"})])[1]["status"], "completed");

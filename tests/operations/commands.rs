@@ -25,7 +25,7 @@ fn status_says_whether_the_service_runs_and_what_it_waits_for() {
     assert!(status["service"].as_str().unwrap().starts_with("nobody answers at 127.0.0.1:"), "{status}");
     assert_eq!((&status["expired"]["count"], &status["prekeys_handed_out"]), (&Value::from(0), &Value::from(true)));
     multiend.spawn();
-    poll("the service", Duration::from_secs(30), || {
+    poll("the service", Duration::from_secs(90), || {
         let status = json(&multiend, &["admin", "status"]);
         status["service"].as_str().unwrap().starts_with("not ready: link: ").then_some(())
     });

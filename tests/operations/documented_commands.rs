@@ -117,7 +117,7 @@ async fn the_commands_of_the_documents_work_as_they_stand() {
                 if args == ["serve"] {
                     multiend.spawn();
                     let health = || multiend.http("/healthz");
-                    crate::support::process::poll("serve", std::time::Duration::from_secs(30), health);
+                    crate::support::process::poll("serve", std::time::Duration::from_secs(90), health);
                     assert!(multiend.terminate().success());
                     continue;
                 }

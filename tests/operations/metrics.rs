@@ -15,7 +15,7 @@ type Metrics = BTreeMap<String, (BTreeSet<String>, String)>;
 fn shown() -> String {
     let mut multiend = Multiend::builder(free_port()).prepare();
     multiend.spawn();
-    poll("a walk over all devices", Duration::from_secs(30), || {
+    poll("a walk over all devices", Duration::from_secs(90), || {
         let (_, text) = multiend.http("/metrics")?;
         (!text.contains("\nmultiend_census_walked_timestamp_seconds 0\n")).then_some(text)
     })

@@ -10,7 +10,7 @@ use crate::support::process::{Program, poll};
 use crate::support::prosody::Prosody;
 use crate::support::xmpp::Client;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Waits until the log says this so many times.
 fn wait_for_log(multiend: &Multiend, text: &str, times: usize) {

@@ -50,7 +50,7 @@ async fn without_a_component_requests_fail_at_once_and_everything_else_goes_on()
         let error = answer.children().find(|e| e.name() == "error").unwrap();
         assert_eq!((error.attr("type"), error_condition(&answer)), (Some("wait"), Some("service-unavailable")));
     }
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(25), "at once, not after the plugin's 30 s");
     let nick = "<nick xmlns='http://jabber.org/protocol/nick'>Ally</nick>";
     let answer = alice.request("set", None, &publish("http://jabber.org/protocol/nick", "1", nick)).await;
     assert_eq!(answer.attr("type"), Some("result"));

@@ -124,6 +124,51 @@ async fn a_list_that_changes_through_another_door_is_announced() {
     assert_eq!(notified(&mut phone, ALICE, DEVICES).await, Some(vec![9]));
 }
 
+#[tokio::test]
+async fn what_an_operator_does_to_devices_is_announced() {
+    let setup = Setup::start(&["alice", "bob"]);
+    let mut phone = Client::connect(setup.server.c2s_port(), DOMAIN, "alice", "phone").await;
+    online_with_notify(&mut phone).await;
+    phone.request("set", None, &publish(DEVICES, "current", &devices(&[1, 2, 3]))).await;
+    assert_eq!(notified(&mut phone, ALICE, DEVICES).await, Some(vec![1, 2, 3]));
+    for (verb, device, left) in [("quarantine", "2", vec![1, 3]), ("remove", "3", vec![1]), ("revive", "2", vec![1, 2])]
+    {
+        let (status, _, errors) = setup.multiend.command(&["admin", verb, ALICE, "omemo2", device]);
+        assert!(status.success(), "{verb}: {errors}");
+        poll_async(&format!("the list after {verb}"), DEADLINE, async || {
+            let mut told = notified(&mut phone, ALICE, DEVICES).await?;
+            told.sort_unstable();
+            (told == left).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_retracted_is_gone_from_the_server_s_own_pep() {
+    let setup = Setup::start(&["alice", "bob"]);
+    let (mut phone, mut bob) = (setup.client("alice", "phone").await, setup.client("bob", "phone").await);
+    for (node, list) in [
+        (DEVICES, devices(&[1])),
+        (LEGACY_LIST, "<list xmlns='eu.siacs.conversations.axolotl'><device id='5'/></list>".to_owned()),
+    ] {
+        phone.request("set", None, &publish(node, "current", &list)).await;
+        let nodes = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+        assert!(String::from(&phone.request("get", Some(ALICE), nodes).await).contains(node));
+        phone.request("get", None, &items(node, &[])).await;
+        let retract =
+            format!("<pubsub xmlns='{PUBSUB}'><retract node='{node}'><item id='current'/></retract></pubsub>");
+        let answer = phone.request("set", None, &retract).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+        let gone = bob.request("get", Some(ALICE), &items(node, &[])).await;
+        assert_eq!(error_condition(&gone), Some("item-not-found"));
+        poll_async("its end in PEP", DEADLINE, async || {
+            (!String::from(&phone.request("get", Some(ALICE), nodes).await).contains(node)).then_some(())
+        })
+        .await;
+    }
+}
+
 /// Makes a node for the bundles of several devices: a node of PEP has one item unless it is asked for more.
 async fn keep_several_bundles(client: &mut Client) {
     let form = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'>\

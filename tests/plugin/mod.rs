@@ -1,9 +1,12 @@
 //! What holds on every server that has the plugin. Each of them runs these scenarios, with `crate::Server` for itself.
 
+mod backlog;
+mod component;
 mod directory;
 mod failures;
 mod federation;
 mod hostile;
+mod hosts;
 mod instances;
 mod leaving;
 mod lists;

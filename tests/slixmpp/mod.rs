@@ -17,7 +17,7 @@ use crate::devices::account;
 use crate::support::repository;
 
 /// How long it may take to log in, or to read a message.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A running peer. Its state outlives it in a file.
 pub struct Peer {

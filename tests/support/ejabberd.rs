@@ -12,8 +12,8 @@ use super::ports::{free_port, is_open};
 use super::process::{Process, Program};
 use super::{COMPONENT, DOMAIN, SECRET};
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(120);
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const MODULES: &str = "  mod_adhoc: {}
   mod_blocking: {}
   mod_caps: {}
@@ -327,8 +327,11 @@ impl Ejabberd {
     }
 }
 
-/// Debian keeps ejabberd and its libraries below /usr/lib/ARCHITECTURE.
+/// Debian keeps ejabberd and its libraries below /usr/lib/ARCHITECTURE. `EJABBERD_LIBS` names first where another one lies.
 fn ejabberd_libraries() -> PathBuf {
+    if let Some(first) = std::env::var("EJABBERD_LIBS").ok().as_deref().and_then(|libs| libs.split(' ').next()) {
+        return first.into();
+    }
     fs::read_dir("/usr/lib")
         .expect("/usr/lib")
         .filter_map(Result::ok)

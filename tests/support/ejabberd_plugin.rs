@@ -1,4 +1,5 @@
-//! Our plugin for ejabberd, compiled against the ejabberd that is installed here, as an operator does it.
+//! Our plugin for ejabberd, compiled against the ejabberd that is installed here, or that `EJABBERD_LIBS` names, as an operator
+//! does it.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::{fs, io};
 
 use super::repository;
 
-/// The directory of the compiled modules. They are compiled once, and again when they have changed.
+/// The directory of the compiled modules. They are compiled once, and again when they or the ejabberd have changed.
 pub fn compiled() -> &'static Path {
     static COMPILED: OnceLock<PathBuf> = OnceLock::new();
     COMPILED.get_or_init(|| {
@@ -43,6 +44,7 @@ fn scratch() -> PathBuf {
 
 fn hash_of_sources() -> u64 {
     let mut hasher = DefaultHasher::new();
+    std::env::var_os("EJABBERD_LIBS").hash(&mut hasher);
     let plugin = repository().join("plugins/ejabberd");
     let mut files = vec![plugin.join("compile")];
     for directory in ["mod_multiend/src", "mod_multiend/include"] {

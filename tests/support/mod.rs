@@ -8,6 +8,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod archive;
+pub mod component;
 pub mod ejabberd;
 pub mod ejabberd_plugin;
 pub mod multiend;

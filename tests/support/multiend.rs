@@ -14,9 +14,9 @@ use super::ports::{free_port, loopback};
 use super::process::{Process, Program};
 use super::{COMPONENT, DOMAIN, SECRET};
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
-const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+const START_DEADLINE: Duration = Duration::from_secs(90);
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How a multiend is to be.
 pub struct Builder {

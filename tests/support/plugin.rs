@@ -52,6 +52,8 @@ pub trait Server: Sized {
     fn c2s_port(&self) -> u16;
     /// The port for components.
     fn component_port(&self) -> u16;
+    /// Its process id, while it runs.
+    fn pid(&self) -> u32;
     /// Its configuration file.
     fn config_path(&self) -> PathBuf;
     /// Its log.
@@ -212,6 +214,10 @@ impl Server for Prosody {
         self.component_port()
     }
 
+    fn pid(&self) -> u32 {
+        self.pid()
+    }
+
     fn config_path(&self) -> PathBuf {
         self.config_path()
     }
@@ -276,6 +282,10 @@ impl Server for Ejabberd {
 
     fn component_port(&self) -> u16 {
         self.component_port()
+    }
+
+    fn pid(&self) -> u32 {
+        self.pid()
     }
 
     fn config_path(&self) -> PathBuf {

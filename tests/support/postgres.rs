@@ -14,7 +14,7 @@ use super::process::{Process, Program, is_root, poll_async, remove_at_exit, send
 
 /// The user that the server runs as when the tests run as root, which PostgreSQL refuses.
 const SERVER_USER: &str = "postgres";
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(90);
 
 /// How much a server cares about a crash of the machine. A crash of the server itself loses nothing in either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

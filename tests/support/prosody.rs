@@ -9,11 +9,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::ports::{free_port, is_open};
-use super::process::{Process, Program, is_root};
+use super::process::{Process, Program, is_root, poll};
 use super::{COMPONENT, DOMAIN, SECRET, repository};
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
-const STOP_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Duration = Duration::from_secs(90);
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 /// What Debian's configuration enables, and what people add who use several devices.
 const MODULES: &[&str] = &[
     "blocklist",
@@ -273,12 +273,15 @@ impl Prosody {
     /// Starts it again on the same data and ports, after a stop in good order if it runs.
     pub fn restart(&mut self) {
         self.stop();
+        // What it had started when it was killed, such as the plugin's `sync`, has its ports for a moment longer. Whoever
+        // connects to them then reaches nobody.
+        let (c2s, component) = (self.c2s_port, self.component_port);
+        poll("free ports", STOP_DEADLINE, || (!is_open(c2s) && !is_open(component)).then_some(()));
         let mut server = Program::new("prosody", &self.dir.path().join("output.log"))
             .arg("--config")
             .arg(self.config_path())
             .arg("-F")
             .start();
-        let (c2s, component) = (self.c2s_port, self.component_port);
         let has_components = fs::read_to_string(self.config_path()).expect("the file").contains("\nComponent \"");
         server.wait_ready(START_DEADLINE, || is_open(c2s) && (!has_components || is_open(component)));
         self.server = Some(server);

@@ -52,22 +52,26 @@ local function hook(options)
 	local components, sender, lists = options.components, options.sender, options.lists;
 	local failures = module:metric("counter", "requests_failed", "", "Requests that were answered with an error for want of an answer", { "why" });
 
-	-- To the session that asked; by routing where that is not one of ours.
-	local function send(origin, stanza)
-		if origin.type == "c2s" then
-			if not origin.destroyed then origin.send(stanza); end
-		else
-			module:send(stanza);
-		end
+	-- How whoever asked is answered: the session itself; by routing where that is not one of ours. A session that has ended
+	-- has lost its type, so that has to be known before; and what was for it is for nobody else.
+	local function to_asker(origin)
+		local is_session = origin.type == "c2s";
+		return function (stanza)
+			if not is_session then
+				module:send(stanza);
+			elseif not origin.destroyed then
+				origin.send(stanza);
+			end
+		end;
 	end
 
-	local function fail(origin, stanza, why)
+	local function fail(send, stanza, why)
 		failures:with_labels(why):add(1);
 		local condition = why == "timeout" and "remote-server-timeout" or why == "busy" and "resource-constraint" or "service-unavailable";
-		send(origin, st.error_reply(stanza, "wait", condition, "The OMEMO directory and archive cannot be reached now; try again later"));
+		send(st.error_reply(stanza, "wait", condition, "The OMEMO directory and archive cannot be reached now; try again later"));
 	end
 
-	local function hand_over(origin, stanza, user, unsettled, changed_list, read_list)
+	local function hand_over(send, stanza, user, unsettled, changed_list, read_list)
 		local owner, from = jid.join(user, module.host), stanza.attr.from;
 		local bare = jid.bare(from);
 		local relation = bare == owner and "self" or is_subscribed(user, module.host, bare) and "contact" or "other";
@@ -79,7 +83,7 @@ local function hook(options)
 			local answer = reply and reply.attr.type == "result" and reply:get_child("delegation", ns_delegation);
 			if not answer then
 				if reply then module:log("error", "The component refused a request: %s", reply); end
-				return fail(origin, stanza, why or "refused");
+				return fail(send, stanza, why or "refused");
 			end
 			local answered = false;
 			for forwarded in answer:childtags("forwarded", ns_forward) do
@@ -101,12 +105,12 @@ local function hook(options)
 							lists.refresh(user, changed_list);
 						end
 					end
-					send(origin, told);
+					send(told);
 				end
 			end
-			if not answered then fail(origin, stanza, "malformed"); end
+			if not answered then fail(send, stanza, "malformed"); end
 		end);
-		if not ok then fail(origin, stanza, problem); end
+		if not ok then fail(send, stanza, problem); end
 	end
 
 	module:hook("iq/bare", function (event)
@@ -116,23 +120,24 @@ local function hook(options)
 		local xmlns, is_self = payload.attr.xmlns, not stanza.attr.to;
 		local user = is_self and origin.username or jid.node(stanza.attr.to);
 		if not user or not user_exists(user, module.host) then return; end
+		local send = to_asker(origin);
 		if payload.name == "pubsub" and (xmlns == ns_pubsub or xmlns == ns_pubsub .. "#owner") then
 			local verb, node = omemo_request(payload);
 			if not verb then return; end
 			local is_list = list_nodes[node] and node;
 			local changes = is_list and (verb == "publish" or verb == "retract" or verb == "delete") and node;
 			local reads = is_list and verb == "items" and node;
-			lists.when_imported(user, function () hand_over(origin, stanza, user, false, changes, reads); end);
+			lists.when_imported(user, function () hand_over(send, stanza, user, false, changes, reads); end);
 			return true;
 		elseif xmlns == ns_mam and is_self then
 			if payload.name == "query" and kind == "set" then origin.multiend_asked_archive = true; end
 			sender.when_settled(jid.join(user, module.host), settle_seconds, function (settled)
-				hand_over(origin, stanza, user, not settled);
+				hand_over(send, stanza, user, not settled);
 			end);
 			return true;
 		elseif xmlns == ns_multiend then
 			local changes = (payload.name == "add-device" or payload.name == "remove-device") and list_node_of[payload.attr.protocol or ""];
-			lists.when_imported(user, function () hand_over(origin, stanza, user, false, changes); end);
+			lists.when_imported(user, function () hand_over(send, stanza, user, false, changes); end);
 			return true;
 		end
 	end, 10);

@@ -70,6 +70,7 @@ hooks(Host) ->
     [{user_send_packet, Host, Messages, user_send_packet, 88},
      {user_send_packet, Host, Messages, strip_own_id, 500},
      {c2s_authenticated_packet, Host, Messages, c2s_authenticated_packet, 40}, % before mod_stream_mgmt
+     {sm_receive_packet, Host, mod_multiend_requests, sm_receive_packet, 10},
      {sm_receive_packet, Host, Messages, sm_receive_packet, 50},
      {user_receive_packet, Host, Messages, user_receive_packet, 88},
      {offline_message_hook, Host, Messages, offline_message, 49},

@@ -5,7 +5,7 @@
 %%% with an error of type wait when there is no component or it does not answer in time.
 -module(mod_multiend_requests).
 
--export([hand_over/1]).
+-export([hand_over/1, sm_receive_packet/1]).
 
 -include("logger.hrl").
 -include("xmpp.hrl").
@@ -160,11 +160,17 @@ fail(Why, #asked{iq = #iq{lang = Lang} = IQ} = Asked) ->
 	    end,
     tell(xmpp:make_error(IQ, Error#stanza_error{type = wait}), Asked).
 
-%% To the session that asked, if it is still there. The mark keeps carbons away from it, and mod_stream_mgmt from sending it
-%% elsewhere when the session is lost.
+%% To the session that asked, if it is still there. One mark keeps carbons away from it, and mod_stream_mgmt from sending it
+%% elsewhere when the session is lost; the other is for sm_receive_packet/1.
 tell(Stanza, #asked{iq = #iq{from = From}, session = Session}) ->
     case xmpp:put_meta(xmpp:set_to(Stanza, From), carbon_copy, true) of
-	Told when is_pid(Session) -> ejabberd_c2s:route(Session, {route, Told});
+	Told when is_pid(Session) -> ejabberd_c2s:route(Session, {route, xmpp:put_meta(Told, multiend_told, true)});
 	_ when Session =:= none -> ok;
 	Told -> ejabberd_router:route(Told)
     end.
+
+%% Answers go to sessions directly. One that comes by the router was for a session that is just ending, which gives away
+%% what it still gets; and then another session of the account would have it.
+sm_receive_packet(#message{meta = #{multiend_told := true}}) -> {stop, drop};
+sm_receive_packet(#iq{meta = #{multiend_told := true}}) -> {stop, drop};
+sm_receive_packet(Packet) -> Packet.
