@@ -278,6 +278,7 @@ on_both_databases! {
     expiry {
         what_expires_is_hidden_at_the_instant,
         purging_leaves_placeholders_in_the_middle_and_trims_the_oldest_end,
+        each_copy_and_message_that_goes_is_counted_once,
         a_body_lives_as_long_as_one_of_its_copies,
         sequence_numbers_and_ids_are_never_reused,
         a_page_says_what_expired_before_it,

@@ -2,13 +2,16 @@
 //! the purge gives the space back, in transactions so short that nobody waits for them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::ArchiveMetrics;
 use crate::model::Clock;
 use crate::store::{ArchiveStore, Purged, StoreError};
+
+/// The longest pause between two batches: a database that hangs is not purged more slowly for that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How the purge goes about its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub async fn run<S: ArchiveStore + ?Sized>(
     }
 }
 
-/// Purges everything that has expired by now, batch by batch, or until `stop` is cancelled.
+/// Purges everything that has expired by now, batch by batch, or until `stop` is cancelled. Half of the time it leaves the
+/// database to others: what waits to be purged is hidden already, and what waits to be stored is not stored yet.
 pub async fn purge_all<S: ArchiveStore + ?Sized>(
     store: &S,
     clock: &dyn Clock,
@@ -56,6 +60,7 @@ pub async fn purge_all<S: ArchiveStore + ?Sized>(
     let now = clock.now();
     let mut total = Purged::default();
     while !stop.is_cancelled() {
+        let started = Instant::now();
         let step = store.purge(now, settings.batch.max(1)).await?;
         if step == Purged::default() {
             break;
@@ -64,8 +69,10 @@ pub async fn purge_all<S: ArchiveStore + ?Sized>(
         total.expired = total.expired.saturating_add(step.expired);
         total.trimmed = total.trimmed.saturating_add(step.trimmed);
         total.bodies = total.bodies.saturating_add(step.bodies);
-        // A backlog of millions must not keep the others on this thread waiting.
-        tokio::task::yield_now().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(started.elapsed().min(LONGEST_PAUSE)) => {}
+        }
     }
     let (backlog, oldest) = store.purge_backlog(now).await?;
     metrics.purge_backlog(backlog, oldest, now);

@@ -25,7 +25,8 @@ pub struct IngestSettings {
     pub batch_max: usize,
     /// A transaction takes no further message once its bodies have this many bytes together.
     pub batch_bytes: usize,
-    /// How long the first message of a batch waits for others.
+    /// How long the first message of a batch waits for others while those keep coming. It waits no longer once none has come
+    /// for a fifth of that: there is nothing to wait for then.
     pub batch_delay: Duration,
     /// How long to wait before the first further attempt when the database is away; doubled each time.
     pub retry_first: Duration,
@@ -45,6 +46,9 @@ impl Default for IngestSettings {
         }
     }
 }
+
+/// How many pauses make the longest wait of a batch.
+const PAUSES: u32 = 5;
 
 /// A message that was submitted, with what became of it. Durable when this is there.
 #[derive(Debug)]
@@ -177,7 +181,7 @@ impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> In
         let mut batch = Batch { messages: Vec::new(), tokens: Vec::new(), barrier: None };
         let mut work = self.queue.recv().await?;
         let mut bytes = 0_usize;
-        let deadline = time::Instant::now().checked_add(self.settings.batch_delay);
+        let (begun, delay) = (time::Instant::now(), self.settings.batch_delay);
         loop {
             match work {
                 Work::Message(message, token, accepted) => {
@@ -199,8 +203,8 @@ impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> In
             work = match self.queue.try_recv() {
                 Ok(work) => work,
                 Err(_) => {
-                    let Some(deadline) = deadline else { return Some(batch) };
-                    match time::timeout_at(deadline, self.queue.recv()).await {
+                    let wait = delay.saturating_sub(begun.elapsed()).min(delay.checked_div(PAUSES).unwrap_or_default());
+                    match time::timeout(wait, self.queue.recv()).await {
                         Ok(Some(work)) => work,
                         Ok(None) | Err(_) => return Some(batch),
                     }

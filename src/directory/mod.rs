@@ -39,6 +39,7 @@ pub use life::{LifeRun, LifeSettings, Mode};
 pub use metrics::DirectoryMetrics;
 pub use node::Contents;
 pub use notice::{Due, Told};
+pub use session::SentWith;
 
 use crate::model::{Clock, Owner, Requester, SessionJid, Setting};
 use crate::store::{ClaimLimit, ClaimRules, SharedStore, StoreError};

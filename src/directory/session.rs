@@ -1,12 +1,13 @@
 //! Which device a session is: learned where it is certain, for the archive's views (DESIGN: archive invariant 4) and as a
 //! sign of life (directory invariant 8).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Directory, DirectoryError};
 use crate::model::{DeviceId, Owner, Protocol, Requester, SessionJid, Timestamp};
+use crate::store::LearnedSession;
 
 /// Sessions that need not be written again for a while. Forgotten all at once when full: the price is one write each.
 const REMEMBERED: usize = 50_000;
@@ -34,6 +35,19 @@ impl KnownSessions {
     }
 }
 
+/// A message that a session has sent, which says which device it is.
+#[derive(Debug, Clone, Copy)]
+pub struct SentWith<'a> {
+    /// Whose session.
+    pub owner: &'a Owner,
+    /// The session.
+    pub requester: &'a Requester,
+    /// The protocol of the message.
+    pub protocol: Protocol,
+    /// The device that it says.
+    pub sid: DeviceId,
+}
+
 impl Directory {
     /// A session of the owner has sent a message with this `sid`: that is its device.
     pub async fn sent_with(
@@ -43,12 +57,29 @@ impl Directory {
         protocol: Protocol,
         sid: DeviceId,
     ) -> Result<(), DirectoryError> {
-        let Some(session) = requester.session().filter(|_| requester.is(owner)) else { return Ok(()) };
-        self.alive(owner, protocol, sid);
-        let (known, now) = ((session, protocol, sid), self.clock.now());
-        if !self.known_sessions.contains(&known, now) {
-            self.store.learn_session(owner, protocol, &known.0, sid, now).await?;
-            self.known_sessions.insert(known, now);
+        self.all_sent_with(&[SentWith { owner, requester, protocol, sid }]).await
+    }
+
+    /// The same of several sessions. What is new is written at once for all.
+    pub async fn all_sent_with(&self, sent: &[SentWith<'_>]) -> Result<(), DirectoryError> {
+        let now = self.clock.now();
+        let mut fresh = BTreeSet::new();
+        for SentWith { owner, requester, protocol, sid } in sent {
+            let Some(session) = requester.session().filter(|_| requester.is(owner)) else { continue };
+            self.alive(owner, *protocol, *sid);
+            let known = (session, *protocol, *sid);
+            if !self.known_sessions.contains(&known, now) {
+                let (session, protocol, device) = known;
+                fresh.insert(LearnedSession { owner: (*owner).clone(), protocol, session, device });
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let fresh: Vec<_> = fresh.into_iter().collect();
+        self.store.learn_sessions(&fresh, now).await?;
+        for LearnedSession { protocol, session, device, .. } in fresh {
+            self.known_sessions.insert((session, protocol, device), now);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use jid::BareJid;
 
 use super::jid_escaping;
-use super::omemo;
+use super::omemo::{self, Encrypted};
 use super::tree::Element;
 use crate::model::{KeyExchange, Owner, PrekeyId, Protocol, Requester};
 
@@ -23,10 +23,15 @@ pub const MAX_EXCHANGES: usize = 256;
 
 /// The key exchanges that a message makes with devices of its recipient, or with its sender's own other devices.
 pub fn find(message: &Element<'_>, sender: &Requester, recipient: &Owner) -> Vec<KeyExchange> {
+    find_in(&omemo::find(message), sender, recipient)
+}
+
+/// The same of a message of which it has been read already what is encrypted.
+pub fn find_in(encrypted: &[Encrypted<'_>], sender: &Requester, recipient: &Owner) -> Vec<KeyExchange> {
     let own = Owner::new(sender.jid().to_bare()).ok().filter(|own| own != recipient);
     let accounts: Vec<&Owner> = [Some(recipient), own.as_ref()].into_iter().flatten().collect();
     let mut exchanges = Vec::new();
-    for encrypted in omemo::find(message) {
+    for encrypted in encrypted {
         for header in &encrypted.headers {
             let Some(prekey) = prekey_id(encrypted.protocol, header.key_exchange, header.data) else { continue };
             // The legacy format does not say whose device it is: a prekey given to this sender under this id tells.
@@ -63,6 +68,9 @@ pub fn prekey_id(protocol: Protocol, marked: bool, data: &str) -> Option<PrekeyI
     if data.len() > MAX_HEADER || (protocol == Protocol::Omemo2 && !marked) {
         return None;
     }
+    if protocol == Protocol::Legacy && is_plainly_none(data) {
+        return None;
+    }
     let base64: Vec<u8> = data.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let bytes = STANDARD.decode(base64).ok()?;
     match protocol {
@@ -73,6 +81,14 @@ pub fn prekey_id(protocol: Protocol, marked: bool, data: &str) -> Option<PrekeyI
             if version >> 4 == 3 { read(rest, 4) } else { None }
         }
     }
+}
+
+/// Whether the first three bytes say already that this is an ordinary legacy message, as nearly all are: field 1 is its
+/// ratchet key, which is bytes.
+fn is_plainly_none(data: &str) -> bool {
+    let mut first = [0_u8; 3];
+    let decoded = data.as_bytes().get(..4).map(|digits| STANDARD.decode_slice(digits, &mut first));
+    matches!((decoded, first), (Some(Ok(3)), [_, 0x0a, _]))
 }
 
 /// Field 1, where it is a prekey's id and `message` is a field of bytes.

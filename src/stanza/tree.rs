@@ -217,57 +217,50 @@ pub fn push_text(out: &mut String, text: &str) {
     }
 }
 
-/// Builds a tree without recursion.
+/// Builds a tree without recursion. What stands in the source as it is meant is not copied.
 struct Builder<'a> {
-    source: &'a str,
     reader: NsReader<&'a [u8]>,
-    open: Vec<Element<'a>>,
-    elements: usize,
+    tree: Unfinished<'a>,
 }
 
 impl<'a> Builder<'a> {
     fn new(source: &'a str) -> Self {
-        Self { source, reader: NsReader::from_str(source), open: Vec::new(), elements: 0 }
+        Self { reader: NsReader::from_str(source), tree: Unfinished { source, open: Vec::new(), elements: 0 } }
     }
 
     fn run(mut self) -> Result<Element<'a>, TreeError> {
         let mut root = None;
+        let mut start = 0;
         loop {
-            let start = self.position()?;
-            let (namespace, event) = self.reader.read_resolved_event().map_err(malformed)?;
-            let namespace = match namespace {
-                ResolveResult::Bound(bound) => Some(normalised(bound.into_inner())),
-                ResolveResult::Unbound => Some(Cow::Borrowed(STREAM)),
-                ResolveResult::Unknown(_) => None,
-            };
+            let event = self.reader.read_event().map_err(malformed)?;
+            let end = usize::try_from(self.reader.buffer_position()).map_err(|_| TreeError::TooLarge)?;
+            let span = start..end;
             let closed = match event {
                 Event::Start(tag) => {
-                    self.open(&tag, namespace, start)?;
+                    self.tree.open(&tag, self.reader.resolver().resolve_element(tag.name()).0, span)?;
                     None
                 }
                 Event::Empty(tag) => {
-                    self.open(&tag, namespace, start)?;
-                    self.close(None)?
+                    self.tree.open(&tag, self.reader.resolver().resolve_element(tag.name()).0, span)?;
+                    self.tree.close(end..end)?
                 }
-                Event::End(_) => self.close(Some(start))?,
+                Event::End(_) => self.tree.close(span)?,
                 Event::Text(text) => {
-                    let end = self.position()?;
-                    self.text(start, end, text.xml_content(quick_xml::XmlVersion::Implicit1_0).into_owned())?;
+                    self.tree.text(text.xml_content(quick_xml::XmlVersion::Implicit1_0))?;
                     None
                 }
                 Event::CData(data) => {
-                    let text = data.into_inner().into_owned();
-                    self.text(start, start, text)?;
+                    self.tree.text(data.into_inner())?;
                     None
                 }
                 Event::GeneralRef(reference) => {
                     let text = match reference.resolve_char_ref().map_err(malformed)? {
-                        Some(character) => character.to_string(),
-                        None => {
-                            quick_xml::escape::resolve_xml_entity(&reference).ok_or(TreeError::Restricted)?.to_owned()
-                        }
+                        Some(character) => Cow::Owned(character.to_string()),
+                        None => Cow::Borrowed(
+                            quick_xml::escape::resolve_xml_entity(&reference).ok_or(TreeError::Restricted)?,
+                        ),
                     };
-                    self.text(start, start, text)?;
+                    self.tree.text(text)?;
                     None
                 }
                 Event::Eof => break,
@@ -275,6 +268,7 @@ impl<'a> Builder<'a> {
                     return Err(TreeError::Restricted);
                 }
             };
+            start = end;
             if let Some(element) = closed {
                 if root.is_some() {
                     return Err(TreeError::NotOneElement);
@@ -283,23 +277,36 @@ impl<'a> Builder<'a> {
             }
         }
         match root {
-            Some(root) if self.open.is_empty() => Ok(root),
+            Some(root) if self.tree.open.is_empty() => Ok(root),
             _ => Err(TreeError::NotOneElement),
         }
     }
+}
 
-    fn position(&self) -> Result<usize, TreeError> {
-        usize::try_from(self.reader.buffer_position()).map_err(|_| TreeError::TooLarge)
-    }
+/// What of a tree has been read.
+struct Unfinished<'a> {
+    source: &'a str,
+    open: Vec<Element<'a>>,
+    elements: usize,
+}
 
-    fn open(&mut self, tag: &BytesStart<'a>, namespace: Option<Cow<'a, str>>, start: usize) -> Result<(), TreeError> {
+impl<'a> Unfinished<'a> {
+    fn open(
+        &mut self,
+        tag: &BytesStart<'_>,
+        namespace: ResolveResult<'_>,
+        span: Range<usize>,
+    ) -> Result<(), TreeError> {
         self.elements = self.elements.saturating_add(1);
         if self.open.len() >= MAX_DEPTH || self.elements > MAX_ELEMENTS {
             return Err(TreeError::TooLarge);
         }
-        let namespace = namespace.ok_or_else(|| TreeError::Malformed("undeclared prefix".to_owned()))?;
-        let end = self.position()?;
-        let raw_tag = self.source.get(start..end).unwrap_or_default();
+        let namespace = match namespace {
+            ResolveResult::Bound(bound) => normalised(bound.into_inner()),
+            ResolveResult::Unbound => STREAM,
+            ResolveResult::Unknown(_) => return Err(TreeError::Malformed("undeclared prefix".to_owned())),
+        };
+        let raw_tag = self.source.get(span.clone()).unwrap_or_default();
         let qualified = raw_tag.get(1..).unwrap_or_default();
         let stop =
             qualified.find(|c: char| c.is_ascii_whitespace() || matches!(c, '/' | '>')).unwrap_or(qualified.len());
@@ -308,12 +315,18 @@ impl<'a> Builder<'a> {
         let mut attributes = Vec::new();
         for attribute in tag.attributes() {
             let attribute = attribute.map_err(malformed)?;
-            // The key borrows from the tag, which borrows from the source; find it there to get the source's lifetime.
+            // Key and value borrow from the tag, which borrows from the source; find them there to get the source's lifetime.
             let key = attribute.key.into_inner();
             let key = borrowed_in(self.source, key).ok_or_else(|| TreeError::Malformed("attribute".to_owned()))?;
             let value = attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(malformed)?;
-            attributes.push((key, Cow::Owned(value.into_owned())));
+            let value = match borrowed_in(self.source, &value) {
+                Some(value) => Cow::Borrowed(value),
+                None => Cow::Owned(value.into_owned()),
+            };
+            attributes.push((key, value));
         }
+        let namespace = self.namespace(namespace, &attributes);
+        let content = span.end..span.end;
         self.open.push(Element {
             source: self.source,
             name,
@@ -321,21 +334,32 @@ impl<'a> Builder<'a> {
             attributes,
             children: Vec::new(),
             text: Cow::Borrowed(""),
-            span: start..end,
-            content: end..end,
+            span,
+            content,
         });
         Ok(())
     }
 
+    /// A namespace as the declaration in the source has it, or as an element around this one has it.
+    fn namespace(&self, namespace: &str, attributes: &[(&'a str, Cow<'a, str>)]) -> Cow<'a, str> {
+        if namespace == STREAM {
+            return Cow::Borrowed(STREAM);
+        }
+        let declared = attributes.iter().map(|(_, value)| value);
+        let inherited = self.open.iter().rev().map(|element| &element.namespace);
+        let same = declared.chain(inherited).find_map(|known| match known {
+            Cow::Borrowed(known) if *known == namespace => Some(*known),
+            _ => None,
+        });
+        same.map_or_else(|| Cow::Owned(namespace.to_owned()), Cow::Borrowed)
+    }
+
     /// Closes the innermost element; gives it back if it was the outermost.
-    fn close(&mut self, end_tag: Option<usize>) -> Result<Option<Element<'a>>, TreeError> {
-        let end = self.position()?;
+    fn close(&mut self, end_tag: Range<usize>) -> Result<Option<Element<'a>>, TreeError> {
         let mut element = self.open.pop().ok_or(TreeError::NotOneElement)?;
-        element.span.end = end;
-        element.content = match end_tag {
-            Some(end_tag) => element.content.start..end_tag,
-            None => end..end,
-        };
+        element.span.end = end_tag.end;
+        // Of an element without content, both are the end of its only tag.
+        element.content.end = end_tag.start;
         match self.open.last_mut() {
             Some(parent) => {
                 parent.children.push(element);
@@ -345,14 +369,14 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn text(&mut self, start: usize, end: usize, text: String) -> Result<(), TreeError> {
+    fn text(&mut self, text: Cow<'_, str>) -> Result<(), TreeError> {
         let Some(element) = self.open.last_mut() else {
             return if text.trim().is_empty() { Ok(()) } else { Err(TreeError::NotOneElement) };
         };
         if element.text.is_empty() {
-            element.text = match self.source.get(start..end) {
-                Some(raw) if raw == text => Cow::Borrowed(raw),
-                _ => Cow::Owned(text),
+            element.text = match borrowed_in(self.source, &text) {
+                Some(text) => Cow::Borrowed(text),
+                None => Cow::Owned(text.into_owned()),
             };
         } else {
             element.text.to_mut().push_str(&text);
@@ -367,10 +391,10 @@ fn borrowed_in<'a>(source: &'a str, part: &str) -> Option<&'a str> {
     source.get(offset..offset.checked_add(part.len())?)
 }
 
-fn normalised(namespace: &str) -> Cow<'static, str> {
+fn normalised(namespace: &str) -> &str {
     match namespace {
-        "jabber:component:accept" | "jabber:client" | "jabber:server" => Cow::Borrowed(STREAM),
-        other => Cow::Owned(other.to_owned()),
+        "jabber:component:accept" | "jabber:client" | "jabber:server" => STREAM,
+        other => other,
     }
 }
 

@@ -129,7 +129,7 @@ pub(super) fn key_exchanges(batch: &[ArchivedMessage]) -> Vec<&KeyExchange> {
 pub(super) fn plan<'a>(
     batch: &'a [ArchivedMessage],
     ends: BTreeMap<String, ArchiveEnd>,
-    mut known: HashSet<(i64, String)>,
+    mut known: HashSet<(i64, &'a str)>,
     listed: &Listed,
 ) -> Result<Plan<'a>, StoreError> {
     let mut plan = Plan {
@@ -145,7 +145,7 @@ pub(super) fn plan<'a>(
         let before = plan.bodies.len();
         for copy in &message.copies {
             let end = plan.ends.get_mut(copy.owner.as_str()).ok_or(StoreError::Corrupt("an account vanished"))?;
-            let name = (end.account, copy.archive_id.as_str().to_owned());
+            let name = (end.account, copy.archive_id.as_str());
             if known.contains(&name) {
                 appended.push(Appended::Duplicate);
                 continue;

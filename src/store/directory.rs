@@ -67,6 +67,19 @@ pub struct DirectoryTotals {
     pub issued_twice: u64,
 }
 
+/// A session, and what it was seen to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LearnedSession {
+    /// Whose.
+    pub owner: Owner,
+    /// In which protocol.
+    pub protocol: Protocol,
+    /// The session.
+    pub session: SessionJid,
+    /// The device that it is.
+    pub device: DeviceId,
+}
+
 /// Durable state of the directory.
 #[async_trait]
 pub trait DirectoryStore: Send + Sync {
@@ -159,7 +172,10 @@ pub trait DirectoryStore: Send + Sync {
     /// Who is subscribed to an owner's node.
     async fn subscribers(&self, owner: &Owner, protocol: Protocol, node: NodeKind) -> Result<Vec<Jid>, StoreError>;
 
-    /// Records that a session is a device: it published that device's bundle or sent with its id.
+    /// Records that sessions are devices: each published that device's bundle or sent with its id. All of them or none.
+    async fn learn_sessions(&self, learned: &[LearnedSession], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Records it of one session.
     async fn learn_session(
         &self,
         owner: &Owner,
@@ -167,7 +183,10 @@ pub trait DirectoryStore: Send + Sync {
         session: &SessionJid,
         device: DeviceId,
         now: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<(), StoreError> {
+        let learned = LearnedSession { owner: owner.clone(), protocol, session: session.clone(), device };
+        self.learn_sessions(&[learned], now).await
+    }
 
     /// Every device that this session has been seen to be, in one protocol; empty if not known.
     async fn session_devices(

@@ -44,7 +44,7 @@ const OPERATIONS: [&str; 72] = [
     "find-account",
     "forget-claims",
     "identity-keys",
-    "learn-session",
+    "learn-sessions",
     "list-seen",
     "move-cursors",
     "owner-records",

@@ -42,7 +42,7 @@ pub use claims::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, ClaimSt
 pub use cursor::{Cursor, CursorStore};
 pub use dead_letter::{DeadLetter, DeadLetterStore};
 pub use device::{DeviceRemoved, DeviceStore, PrekeyState};
-pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock};
+pub use directory::{BundlePublished, DirectoryStore, DirectoryTotals, LearnedSession, ListPublished, NodeKind, Stock};
 pub use epoch::{Deployment, EpochStore, Voided};
 pub use erase::{EraseStore, Erased};
 pub use error::StoreError;

@@ -127,6 +127,37 @@ pub async fn a_body_lives_as_long_as_one_of_its_copies(database: Database) {
     assert_eq!(page_of(&store, &query, 1_000_000).await.0[0].body.as_deref(), Some(b"y".as_slice()));
 }
 
+/// Of what is stored together, one message may expire seconds before another. Whichever way one goes, it is counted once.
+pub async fn each_copy_and_message_that_goes_is_counted_once(database: Database) {
+    let store = database.open().await;
+    let at_second = |name: &str, whose: &str, second: i64| {
+        let mut message = expiring(name, Some(10));
+        message.copies[0].owner = owner(whose);
+        message.copies[0].expires_at = Some(at(600 + second));
+        message
+    };
+    let mut shared = at_second("b", "alice", 10);
+    shared.copies.push(at_second("b", "bob", 20).copies[0].clone());
+    store.append(&[at_second("a", "alice", 0), shared, at_second("c", "carol", 30)]).await.unwrap();
+    let purge_at = async |second: i64| {
+        let mut total = Purged::default();
+        loop {
+            let step = store.purge(at(600 + second), 3).await.unwrap();
+            if step == Purged::default() {
+                return total;
+            }
+            total.expired += step.expired;
+            total.trimmed += step.trimmed;
+            total.bodies += step.bodies;
+        }
+    };
+    assert_eq!(purge_at(5).await, Purged { expired: 1, trimmed: 1, bodies: 1 });
+    assert_eq!(purge_at(15).await, Purged { expired: 1, trimmed: 1, bodies: 0 });
+    assert_eq!(purge_at(25).await, Purged { expired: 1, trimmed: 1, bodies: 1 });
+    assert_eq!(purge_at(30).await, Purged { expired: 1, trimmed: 1, bodies: 1 });
+    assert_eq!(store.purge_backlog(at(700)).await.unwrap(), (0, None));
+}
+
 pub async fn sequence_numbers_and_ids_are_never_reused(database: Database) {
     let store = database.open().await;
     let first = store.append(&[expiring("keep", None), expiring("a", Some(10))]).await.unwrap();

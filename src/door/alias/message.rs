@@ -17,7 +17,7 @@ use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::archive::retraction::origin_of;
-use crate::directory::Directory;
+use crate::directory::{Directory, SentWith};
 use crate::door::outcome::Accepted;
 use crate::door::service::store_error;
 use crate::link::LONGEST_STANZA;
@@ -193,7 +193,7 @@ impl MessageDoor {
         // Once as it is kept, and once as it is sent on.
         let bytes = u32::try_from(message.body.len().saturating_mul(2)).unwrap_or(WAITING_BYTES).min(WAITING_BYTES);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| shutting_down())?;
-        let (archived, token) = self.prepare(incoming, &parties, message, class, room)?;
+        let (archived, token) = self.prepare(incoming, &parties, message, class, &encrypted, room)?;
         self.services.ingest.submit(archived, token.into()).await.map_err(|_| shutting_down())?;
         Ok(None)
     }
@@ -225,14 +225,11 @@ impl MessageDoor {
 
     /// Remembers which device this session is: it says so in what it sends.
     async fn learn(&self, parties: &Parties, incoming: &Incoming<'_>, encrypted: &[Encrypted<'_>]) {
-        let requester = Requester::new(incoming.from.clone());
-        for encrypted in encrypted {
-            let Some(sid) = encrypted.sid else { continue };
-            if let Err(error) =
-                self.services.directory.sent_with(&parties.sender, &requester, encrypted.protocol, sid).await
-            {
-                tracing::warn!(%error, "could not remember which device a session is");
-            }
+        let (owner, requester) = (&parties.sender, &Requester::new(incoming.from.clone()));
+        let said = encrypted.iter().filter_map(|encrypted| Some((encrypted.protocol, encrypted.sid?)));
+        let sent: Vec<_> = said.map(|(protocol, sid)| SentWith { owner, requester, protocol, sid }).collect();
+        if let Err(error) = self.services.directory.all_sent_with(&sent).await {
+            tracing::warn!(%error, "could not remember which device a session is");
         }
     }
 
@@ -243,6 +240,7 @@ impl MessageDoor {
         parties: &Parties,
         message: Message,
         class: Option<Class>,
+        encrypted: &[Encrypted<'_>],
         room: OwnedSemaphorePermit,
     ) -> Result<(ArchivedMessage, AcceptedMessage), StanzaError> {
         let Parties { sender, sender_resource, recipient } = parties;
@@ -301,7 +299,7 @@ impl MessageDoor {
         }
         // Without copies it is not stored; it keeps its place behind those before it.
         let class = class.unwrap_or(Class::Signal);
-        let key_exchanges = key_exchange::find(&incoming.element, &Requester::new(incoming.from.clone()), recipient);
+        let key_exchanges = key_exchange::find_in(encrypted, &Requester::new(incoming.from.clone()), recipient);
         let author = Jid::from(sender.jid().clone());
         let ids = &self.services.ids;
         let (origin, retracts) = origin_of(ids, &incoming.element, class, (&author, recipient.jid()), at);

@@ -12,15 +12,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Servers;
 use crate::archive::archive_id::ArchiveIds;
-use crate::archive::classify::{Verdict, classify};
+use crate::archive::classify::{Verdict, classify_with};
 use crate::archive::ingest::{Committed, IngestHandle};
 use crate::archive::metrics::ArchiveMetrics;
 use crate::archive::retention::Retention;
 use crate::archive::retraction::origin_of;
-use crate::directory::Directory;
+use crate::directory::{Directory, SentWith};
 use crate::door::outcome::Accepted;
 use crate::link::LONGEST_STANZA;
-use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, Direction, Owner, Requester, Setting};
+use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, DeviceId, Direction, Owner, Protocol, Requester, Setting};
 use crate::stanza::copies::{self, CopyOf, RefusedCopy};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::Incoming;
@@ -128,17 +128,18 @@ impl CopyDoor {
         let turn = self.turn(&iq.from)?;
         let copies =
             copies::parse(batch).map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
-        let (mut messages, mut refused) = (Vec::new(), Vec::new());
+        let (mut messages, mut senders, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for copy in copies {
             match copy.and_then(|copy| self.prepare(&iq.from, copy)) {
                 Ok(Some(message)) => {
-                    self.learn(&message).await;
+                    senders.extend(message.sender);
                     put(&mut messages, message.archived);
                 }
                 Ok(None) => {}
                 Err(copy) => refused.push(copy),
             }
         }
+        self.learn(&senders).await;
         for copy in &refused {
             tracing::warn!(reason = copy.reason, "a copy makes no sense and is refused");
         }
@@ -165,7 +166,7 @@ impl CopyDoor {
     }
 
     /// A copy as it is stored; `None` for one that is not kept.
-    fn prepare<'e, 'a>(&self, server: &Jid, copy: CopyOf<'e, 'a>) -> Result<Option<Prepared<'e, 'a>>, RefusedCopy> {
+    fn prepare(&self, server: &Jid, copy: CopyOf<'_, '_>) -> Result<Option<Prepared>, RefusedCopy> {
         let refused = |reason: &str| RefusedCopy {
             owner: copy.owner.to_string(),
             id: copy.id.to_string(),
@@ -187,7 +188,8 @@ impl CopyDoor {
         if own.to_bare() != *copy.owner.jid() {
             return Err(refused("the message is not one of its owner's"));
         }
-        let class = match self.services.retention.get().apply(classify(copy.message)) {
+        let encrypted = omemo::find(copy.message);
+        let class = match self.services.retention.get().apply(classify_with(copy.message, &encrypted)) {
             Verdict::Archive(class) => class,
             Verdict::Skip(reason) => {
                 self.services.metrics.skipped(reason);
@@ -204,7 +206,7 @@ impl CopyDoor {
         let (origin, retracts) = origin_of(&self.services.ids, copy.message, class, (&author, &recipient), at);
         let from = Requester::new(if copy.direction == Direction::Sent { own.clone() } else { peer.clone() });
         let key_exchanges = Owner::new(recipient)
-            .map(|recipient| key_exchange::find(copy.message, &from, &recipient))
+            .map(|recipient| key_exchange::find_in(&encrypted, &from, &recipient))
             .unwrap_or_default();
         let stored = Copy {
             owner: copy.owner,
@@ -214,10 +216,15 @@ impl CopyDoor {
             own_resource: own.resource().map(|resource| resource.as_str().to_owned()),
             expires_at,
         };
-        let sender = (copy.direction == Direction::Sent).then(|| (stored.owner.clone(), Requester::new(own)));
+        let devices = encrypted.iter().filter_map(|encrypted| Some((encrypted.protocol, encrypted.sid?))).collect();
+        let sender = (copy.direction == Direction::Sent).then(|| Sender {
+            owner: stored.owner.clone(),
+            session: Requester::new(own),
+            devices,
+        });
         let archived =
             ArchivedMessage { class, at, body: message.body, origin, retracts, copies: vec![stored], key_exchanges };
-        Ok(Some(Prepared { archived, sender, message: copy.message }))
+        Ok(Some(Prepared { archived, sender }))
     }
 
     /// Who takes back what this address has sent: the account. Of other servers it may be a room, all of whose occupants have
@@ -226,24 +233,33 @@ impl CopyDoor {
         if self.servers.serve(from) { from.to_bare().into() } else { from.clone() }
     }
 
-    /// Remembers which device a session is: it says so in what it sends.
-    async fn learn(&self, prepared: &Prepared<'_, '_>) {
-        let Some((owner, session)) = &prepared.sender else { return };
-        for encrypted in omemo::find(prepared.message) {
-            let Some(sid) = encrypted.sid else { continue };
-            if let Err(error) = self.services.directory.sent_with(owner, session, encrypted.protocol, sid).await {
-                tracing::warn!(%error, "could not remember which device a session is");
-            }
+    /// Remembers which devices sessions are: they say so in what they send.
+    async fn learn(&self, senders: &[Sender]) {
+        let mut sent = Vec::new();
+        for Sender { owner, session: requester, devices } in senders {
+            let said =
+                devices.iter().map(|(protocol, sid)| SentWith { owner, requester, protocol: *protocol, sid: *sid });
+            sent.extend(said);
+        }
+        if let Err(error) = self.services.directory.all_sent_with(&sent).await {
+            tracing::warn!(%error, "could not remember which devices sessions are");
         }
     }
 }
 
 /// A copy that is to be stored.
-struct Prepared<'e, 'a> {
+struct Prepared {
     archived: ArchivedMessage,
-    /// The session that sent it, if it is the sender's copy.
-    sender: Option<(Owner, Requester)>,
-    message: &'e crate::stanza::tree::Element<'a>,
+    /// Who sent it, if it is the sender's copy.
+    sender: Option<Sender>,
+}
+
+/// The session that sent a message.
+struct Sender {
+    owner: Owner,
+    session: Requester,
+    /// Which of the owner's devices it says that it is, in each protocol.
+    devices: Vec<(Protocol, DeviceId)>,
 }
 
 /// Puts a copy behind the others. A message between two of the server's accounts comes as two copies, the sender's and right

@@ -9,10 +9,13 @@
 //! then of each header: its number, how much longer it is (unless none is), its other bytes
 //! ```
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memchr;
 
-use super::unpack::push_base64;
+use super::unpack::{push_base64, push_decimal};
 use super::{Bytes, mark, pack, push_number};
 
 /// Most headers of one run.
@@ -22,103 +25,129 @@ const LONGEST: usize = 1_024;
 /// How much longer than the first one a header of the same run may be, or shorter.
 const SPREAD: usize = 4;
 
+/// The places that a byte of the mask speaks of, the first place's bit first.
+const BITS: [u8; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
 const CLOSING: &[u8] = b"</key>";
 /// By form: what stands before the number of the device, and behind it.
 const FORMS: [(&[u8], &[u8]); 2] = [(b"<key rid='", b"'>"), (b"<key rid=\"", b"\">")];
 /// Added to the form where the headers are not all of one length.
 const UNEVEN: u8 = 0x80;
 
+/// A header of a run: its number, and its bytes by their place among those of all headers.
 struct Header {
     device: u32,
-    bytes: Vec<u8>,
+    bytes: Range<usize>,
 }
 
-impl Header {
-    /// The byte at a place of the shortest header.
-    fn at(&self, place: usize, shortest: usize, split: usize) -> Option<u8> {
-        let more = self.bytes.len().checked_sub(shortest)?;
-        let place = if place < split { place } else { place.checked_add(more)? };
-        self.bytes.get(place).copied()
+/// Headers of one kind, one right behind the other.
+#[derive(Default)]
+struct Run {
+    headers: Vec<Header>,
+    bytes: Vec<u8>,
+    shortest: usize,
+    longest: usize,
+}
+
+impl Run {
+    fn bytes(&self, header: &Header) -> &[u8] {
+        self.bytes.get(header.bytes.clone()).unwrap_or_default()
+    }
+
+    /// Takes the header that a text begins with, if there is one of this kind; gives what follows it.
+    fn take<'a>(&mut self, text: &'a [u8], opening: &[u8], middle: &[u8]) -> Option<&'a [u8]> {
+        let rest = text.strip_prefix(opening)?;
+        let (device, length) = pack::decimal(rest)?;
+        let rest = rest.get(length..)?.strip_prefix(middle)?;
+        let (digits, rest) = rest.split_at_checked(memchr(b'<', rest)?)?;
+        let rest = rest.strip_prefix(CLOSING)?;
+        let start = self.bytes.len();
+        if STANDARD.decode_vec(digits, &mut self.bytes).is_err() {
+            self.bytes.truncate(start);
+            return None;
+        }
+        let length = self.bytes.len().saturating_sub(start);
+        let first = self.headers.first().map_or(length, |first| first.bytes.len());
+        if length == 0 || length > LONGEST || first.abs_diff(length) > SPREAD {
+            self.bytes.truncate(start);
+            return None;
+        }
+        (self.shortest, self.longest) = if self.headers.is_empty() {
+            (length, length)
+        } else {
+            (self.shortest.min(length), self.longest.max(length))
+        };
+        self.headers.push(Header { device, bytes: start..self.bytes.len() });
+        Some(rest)
+    }
+
+    /// Of each place of the shortest header, whether all headers have the same byte there: counted from the front, or from
+    /// the back.
+    fn equal(&self, from_the_back: bool) -> Vec<bool> {
+        let of = |header| {
+            let bytes = self.bytes(header);
+            let skipped = if from_the_back { bytes.len().saturating_sub(self.shortest) } else { 0 };
+            bytes.get(skipped..).unwrap_or_default()
+        };
+        let mut equal = vec![true; self.shortest];
+        if let Some((first, others)) = self.headers.split_first() {
+            for other in others {
+                for (equal, (a, b)) in equal.iter_mut().zip(of(first).iter().zip(of(other))) {
+                    *equal &= a == b;
+                }
+            }
+        }
+        equal
     }
 }
 
 /// The headers that a text begins with, if there are at least two of them, and how long they are as text.
 pub(super) fn write_run(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (form, (opening, middle)) = (0_u8..).zip(FORMS).find(|(_, (opening, _))| text.starts_with(opening))?;
-    let mut headers: Vec<Header> = Vec::new();
+    let mut run = Run::default();
     let mut rest = text;
-    while headers.len() < MOST {
-        let Some((header, after)) = take(rest, opening, middle) else { break };
-        let of_one_kind = headers.first().is_none_or(|first| first.bytes.len().abs_diff(header.bytes.len()) <= SPREAD);
-        if !of_one_kind {
-            break;
-        }
-        headers.push(header);
+    while run.headers.len() < MOST {
+        let Some(after) = run.take(rest, opening, middle) else { break };
         rest = after;
     }
-    if headers.len() < 2 {
+    if run.headers.len() < 2 {
         return None;
     }
-    Some((write(form, &headers)?, text.len().saturating_sub(rest.len())))
+    Some((write(form, &run)?, text.len().saturating_sub(rest.len())))
 }
 
-fn take<'a>(text: &'a [u8], opening: &[u8], middle: &[u8]) -> Option<(Header, &'a [u8])> {
-    let rest = text.strip_prefix(opening)?;
-    let (device, length) = pack::decimal(rest)?;
-    let rest = rest.get(length..)?.strip_prefix(middle)?;
-    let length = rest.iter().position(|byte| !pack::is_base64(*byte))?;
-    let (digits, rest) = rest.split_at_checked(length)?;
-    let bytes = STANDARD.decode(digits).ok().filter(|bytes| !bytes.is_empty() && bytes.len() <= LONGEST)?;
-    Some((Header { device, bytes }, rest.strip_prefix(CLOSING)?))
-}
-
-fn write(form: u8, headers: &[Header]) -> Option<Vec<u8>> {
-    let shortest = headers.iter().map(|header| header.bytes.len()).min()?;
-    let uneven = headers.iter().any(|header| header.bytes.len() != shortest);
-    let split = if uneven { best_split(headers, shortest) } else { shortest };
-    let common: Vec<bool> = (0..shortest).map(|place| are_equal(headers, place, shortest, split)).collect();
-    let first = headers.first()?;
-    let mut out = vec![mark::KEYS, if uneven { form | UNEVEN } else { form }];
-    push_number(&mut out, headers.len());
+fn write(form: u8, run: &Run) -> Option<Vec<u8>> {
+    let shortest = run.shortest;
+    let uneven = run.longest != shortest;
+    let (split, common) = if uneven { best_split(run) } else { (shortest, run.equal(false)) };
+    let first = run.bytes(run.headers.first()?);
+    let mut out = Vec::with_capacity(run.bytes.len().saturating_add(run.headers.len().saturating_mul(5)));
+    out.extend([mark::KEYS, if uneven { form | UNEVEN } else { form }]);
+    push_number(&mut out, run.headers.len());
     push_number(&mut out, shortest);
     push_number(&mut out, split);
     for eight in common.chunks(8) {
-        out.push(
-            eight
-                .iter()
-                .zip([1_u8, 2, 4, 8, 16, 32, 64, 128])
-                .fold(0, |byte, (is, bit)| byte | if *is { bit } else { 0 }),
-        );
+        out.push(eight.iter().zip(BITS).fold(0, |byte, (is, bit)| byte | if *is { bit } else { 0 }));
     }
-    let of = |header: &Header, wanted: bool| {
-        let places = common.iter().enumerate().filter(move |(_, is)| **is == wanted);
-        places.filter_map(|(place, _)| header.at(place, shortest, split)).collect::<Vec<u8>>()
-    };
-    out.extend(of(first, true));
-    for header in headers {
+    let stretches = Stretches::of(&common, split);
+    let more = first.len().checked_sub(shortest)?;
+    stretches.push(&mut out, first, more, true)?;
+    for header in &run.headers {
         out.extend_from_slice(&header.device.to_be_bytes());
-        let more = header.bytes.len().checked_sub(shortest)?;
+        let bytes = run.bytes(header);
+        let more = bytes.len().checked_sub(shortest)?;
         if uneven {
             push_number(&mut out, more);
-            out.extend_from_slice(header.bytes.get(split..split.checked_add(more)?)?);
+            out.extend_from_slice(bytes.get(split..split.checked_add(more)?)?);
         }
-        out.extend(of(header, false));
+        stretches.push(&mut out, bytes, more, false)?;
     }
     Some(out)
 }
 
-fn are_equal(headers: &[Header], place: usize, shortest: usize, split: usize) -> bool {
-    let mut bytes = headers.iter().map(|header| header.at(place, shortest, split));
-    let first = bytes.next().flatten();
-    first.is_some() && bytes.all(|byte| byte == first)
-}
-
-/// Where the headers have most in common before and after it.
-fn best_split(headers: &[Header], shortest: usize) -> usize {
-    let equal =
-        |split: usize| -> Vec<bool> { (0..shortest).map(|place| are_equal(headers, place, shortest, split)).collect() };
-    // All from the front, and all from the back.
-    let (front, back) = (equal(shortest), equal(0));
+/// Where the headers have most in common before and after it, and what they have in common then.
+fn best_split(run: &Run) -> (usize, Vec<bool>) {
+    let (mut front, back) = (run.equal(false), run.equal(true));
     let mut score = back.iter().filter(|is| **is).count();
     let (mut best, mut most) = (0, score);
     for (place, (front, back)) in front.iter().zip(&back).enumerate() {
@@ -127,7 +156,58 @@ fn best_split(headers: &[Header], shortest: usize) -> usize {
             (best, most) = (place.saturating_add(1), score);
         }
     }
-    best
+    for (front, back) in front.iter_mut().zip(back).skip(best) {
+        *front = back;
+    }
+    (best, front)
+}
+
+/// Places of a header, one behind the other, that are all in common or all not: before the split, and after it.
+struct Stretches {
+    before: Vec<(bool, usize)>,
+    after: Vec<(bool, usize)>,
+}
+
+impl Stretches {
+    fn of(common: &[bool], split: usize) -> Self {
+        let stretches = |places: &[bool]| {
+            places.chunk_by(|a, b| a == b).map(|same| (same.first() == Some(&true), same.len())).collect()
+        };
+        let (before, after) = common.split_at_checked(split).unwrap_or((common, &[]));
+        Self { before: stretches(before), after: stretches(after) }
+    }
+
+    /// Appends those bytes of a header that are in common, or those that are not. It has `more` bytes at the split.
+    fn push(&self, out: &mut Vec<u8>, header: &[u8], more: usize, wanted: bool) -> Option<()> {
+        let mut rest = Bytes(header);
+        for (is_common, length) in &self.before {
+            let bytes = rest.take(*length)?;
+            if *is_common == wanted {
+                out.extend_from_slice(bytes);
+            }
+        }
+        rest.take(more)?;
+        for (is_common, length) in &self.after {
+            let bytes = rest.take(*length)?;
+            if *is_common == wanted {
+                out.extend_from_slice(bytes);
+            }
+        }
+        Some(())
+    }
+
+    /// Appends a header that is made of these bytes, those at the split being `additional`.
+    fn join(&self, out: &mut Vec<u8>, common: &[u8], own: &[u8], additional: &[u8]) -> Option<()> {
+        let (mut common, mut own) = (Bytes(common), Bytes(own));
+        for (is_common, length) in &self.before {
+            out.extend_from_slice(if *is_common { &mut common } else { &mut own }.take(*length)?);
+        }
+        out.extend_from_slice(additional);
+        for (is_common, length) in &self.after {
+            out.extend_from_slice(if *is_common { &mut common } else { &mut own }.take(*length)?);
+        }
+        Some(())
+    }
 }
 
 /// Restores the headers, behind the mark.
@@ -139,32 +219,21 @@ pub(super) fn restore_run(bytes: &mut Bytes<'_>, out: &mut Vec<u8>) -> Option<()
     let shortest = bytes.number().filter(|length| *length <= LONGEST)?;
     let split = bytes.number().filter(|split| *split <= shortest)?;
     let mask = bytes.take(shortest.div_ceil(8))?;
-    let common: Vec<bool> = mask
-        .iter()
-        .flat_map(|byte| [1_u8, 2, 4, 8, 16, 32, 64, 128].map(|bit| byte & bit != 0))
-        .take(shortest)
-        .collect();
+    let common: Vec<bool> = mask.iter().flat_map(|byte| BITS.map(|bit| byte & bit != 0)).take(shortest).collect();
+    let stretches = Stretches::of(&common, split);
     let in_common = bytes.take(common.iter().filter(|is| **is).count())?;
     let others = shortest.checked_sub(in_common.len())?;
+    let mut header = Vec::with_capacity(shortest);
     for _ in 0..count {
         let device = bytes.four()?;
         let more = if uneven { bytes.number().filter(|more| *more <= LONGEST)? } else { 0 };
         let additional = bytes.take(more)?;
-        let (mut shared, mut own) = (in_common.iter(), bytes.take(others)?.iter());
-        let mut header = Vec::with_capacity(shortest.saturating_add(more));
-        for (place, is_common) in common.iter().enumerate() {
-            if place == split {
-                header.extend_from_slice(additional);
-            }
-            header.push(*if *is_common { shared.next()? } else { own.next()? });
-        }
-        if split == shortest {
-            header.extend_from_slice(additional);
-        }
+        header.clear();
+        stretches.join(&mut header, in_common, bytes.take(others)?, additional)?;
         out.extend_from_slice(opening);
-        out.extend_from_slice(device.to_string().as_bytes());
+        push_decimal(out, device);
         out.extend_from_slice(middle);
-        push_base64(out, &header);
+        push_base64(out, &header)?;
         out.extend_from_slice(CLOSING);
     }
     Some(())

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memchr;
 
 use super::{MARKED, key_run, mark, phrases, push_number};
 
@@ -13,7 +14,7 @@ const SHORTEST: usize = 6;
 /// Writes a message as marks. The result may be longer than the message.
 pub(super) fn pack(message: &[u8]) -> Vec<u8> {
     let mut writer =
-        Writer { message, at: 0, plain: 0, out: Vec::with_capacity(message.len()), seen: vec![usize::MAX; REMEMBERED] };
+        Writer { message, at: 0, plain: 0, out: Vec::with_capacity(message.len()), seen: vec![u32::MAX; REMEMBERED] };
     writer.out.push(MARKED);
     while writer.step() {}
     writer.out
@@ -27,19 +28,48 @@ struct Writer<'a> {
     plain: usize,
     out: Vec<u8>,
     /// By a hash of four bytes, where they stood last.
-    seen: Vec<usize>,
+    seen: Vec<u32>,
 }
 
 /// What the text from here on can be written as.
 struct Candidate {
-    written: Vec<u8>,
+    mark: Mark,
     length: usize,
+}
+
+enum Mark {
+    Phrase(u8),
+    Again { back: usize, length: usize },
+    Value(Vec<u8>),
 }
 
 impl Candidate {
     fn saved(&self) -> usize {
-        self.length.saturating_sub(self.written.len())
+        let written = match &self.mark {
+            Mark::Phrase(_) => 1,
+            Mark::Again { back, length } => 1_usize.saturating_add(digits(*back)).saturating_add(digits(*length)),
+            Mark::Value(written) => written.len(),
+        };
+        self.length.saturating_sub(written)
     }
+
+    fn push(&self, out: &mut Vec<u8>) {
+        match &self.mark {
+            Mark::Phrase(code) => out.push(*code),
+            Mark::Again { back, length } => {
+                out.push(mark::AGAIN);
+                push_number(out, *back);
+                push_number(out, *length);
+            }
+            Mark::Value(written) => out.extend_from_slice(written),
+        }
+    }
+}
+
+/// How many bytes [`push_number`] takes for a number.
+fn digits(number: usize) -> usize {
+    let bits = usize::BITS.saturating_sub(number.leading_zeros()).max(1);
+    usize::try_from(bits.div_ceil(7)).unwrap_or(usize::MAX)
 }
 
 impl Writer<'_> {
@@ -53,7 +83,7 @@ impl Writer<'_> {
         let before = self.at.checked_sub(1).and_then(|place| self.message.get(place)).copied();
         if let Some(best) = self.best(rest, byte, before) {
             self.flush();
-            self.out.extend_from_slice(&best.written);
+            best.push(&mut self.out);
             self.remember(self.at);
             self.at = self.at.saturating_add(best.length);
             return true;
@@ -73,9 +103,9 @@ impl Writer<'_> {
         if byte == b'<'
             && let Some((written, length)) = key_run::write_run(rest)
         {
-            return Some(Candidate { written, length });
+            return Some(Candidate { mark: Mark::Value(written), length });
         }
-        let phrase = phrases::longest(rest).map(|(code, length)| Candidate { written: vec![code], length });
+        let phrase = phrases::longest(rest).map(|(code, length)| Candidate { mark: Mark::Phrase(code), length });
         let value = match before {
             Some(b'>') => base64(rest).or_else(|| uuid(rest)),
             Some(b'\'' | b'"') => uuid(rest).or_else(|| number(rest)),
@@ -103,23 +133,20 @@ impl Writer<'_> {
 
     /// What stood before already.
     fn again(&self, rest: &[u8]) -> Option<Candidate> {
-        let from = self.seen.get(slot(rest)?).copied().filter(|from| *from < self.at)?;
+        let from = usize::try_from(*self.seen.get(slot(rest)?)?).ok().filter(|from| *from < self.at)?;
         let length = self.message.get(from..)?.iter().zip(rest).take_while(|(a, b)| a == b).count();
         // No further than to where it would repeat itself.
         let length = length.min(self.at.saturating_sub(from));
         if length < SHORTEST {
             return None;
         }
-        let mut written = vec![mark::AGAIN];
-        push_number(&mut written, self.at.saturating_sub(from));
-        push_number(&mut written, length);
-        Some(Candidate { written, length })
+        Some(Candidate { mark: Mark::Again { back: self.at.saturating_sub(from), length }, length })
     }
 
     fn remember(&mut self, place: usize) {
         let slot = self.message.get(place..).and_then(slot);
         if let Some(seen) = slot.and_then(|slot| self.seen.get_mut(slot)) {
-            *seen = place;
+            *seen = u32::try_from(place).unwrap_or(u32::MAX);
         }
     }
 }
@@ -132,9 +159,8 @@ fn slot(text: &[u8]) -> Option<usize> {
 
 /// Base64 up to the next `<`, if it is written as we would write it.
 fn base64(text: &[u8]) -> Option<Candidate> {
-    let length = text.iter().position(|byte| !is_base64(*byte))?;
-    let (digits, rest) = text.split_at_checked(length)?;
-    if length < 8 || rest.first() != Some(&b'<') {
+    let digits = text.get(..memchr(b'<', text)?)?;
+    if digits.len() < 8 {
         return None;
     }
     // Takes nothing but the one way to write the bytes.
@@ -142,30 +168,30 @@ fn base64(text: &[u8]) -> Option<Candidate> {
     let mut written = vec![mark::BASE64];
     push_number(&mut written, bytes.len());
     written.extend_from_slice(&bytes);
-    Some(Candidate { written, length })
-}
-
-pub(super) fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=')
+    Some(Candidate { mark: Mark::Value(written), length: digits.len() })
 }
 
 /// A UUID in small letters.
 fn uuid(text: &[u8]) -> Option<Candidate> {
-    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
-    let mut bytes = vec![mark::UUID];
-    let mut rest = text;
-    for (place, digits) in GROUPS.into_iter().enumerate() {
-        if place > 0 {
-            rest = rest.strip_prefix(b"-")?;
+    const LENGTH: usize = 36;
+    let text = text.get(..LENGTH)?;
+    let mut written = Vec::with_capacity(17);
+    written.push(mark::UUID);
+    let mut half = None;
+    for (place, byte) in text.iter().enumerate() {
+        let four = match byte {
+            b'-' if matches!(place, 8 | 13 | 18 | 23) => continue,
+            _ if matches!(place, 8 | 13 | 18 | 23) => return None,
+            b'0'..=b'9' => byte.wrapping_sub(b'0'),
+            b'a'..=b'f' => byte.wrapping_sub(b'a').wrapping_add(10),
+            _ => return None,
+        };
+        match half.take() {
+            None => half = Some(four << 4),
+            Some(upper) => written.push(upper | four),
         }
-        let (group, after) = rest.split_at_checked(digits)?;
-        if group.iter().any(u8::is_ascii_uppercase) {
-            return None;
-        }
-        bytes.extend(hex::decode(group).ok()?);
-        rest = after;
     }
-    Some(Candidate { written: bytes, length: 36 })
+    Some(Candidate { mark: Mark::Value(written), length: LENGTH })
 }
 
 /// A decimal number that ends with a quote.
@@ -173,7 +199,7 @@ fn number(text: &[u8]) -> Option<Candidate> {
     let (number, length) = decimal(text)?;
     let mut written = vec![mark::NUMBER];
     written.extend_from_slice(&number.to_be_bytes());
-    Some(Candidate { written, length })
+    Some(Candidate { mark: Mark::Value(written), length })
 }
 
 /// A number as it is usually written, and its length.

@@ -120,28 +120,50 @@ const PHRASES: &[&str] = &[
 /// The byte that stands for the first phrase.
 const FIRST: u8 = 0x80;
 
-/// Phrases with the bytes that stand for them, longest first.
-type Phrases = Vec<(u8, &'static [u8])>;
+/// A phrase, with the byte that stands for it.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// Its first bytes, up to four, and which those are: nearly all phrases that a text does not begin with differ here.
+    first: u32,
+    mask: u32,
+    code: u8,
+    phrase: &'static [u8],
+}
 
-/// By their first byte: the phrases that begin with it.
-static BY_FIRST_BYTE: LazyLock<Vec<Phrases>> = LazyLock::new(|| {
-    let mut table = vec![Phrases::new(); 256];
-    for (place, phrase) in (FIRST..=u8::MAX).zip(PHRASES) {
-        let bytes = phrase.as_bytes();
-        if let Some(list) = bytes.first().and_then(|first| table.get_mut(usize::from(*first))) {
-            list.push((place, bytes));
+/// By their first byte: the phrases that begin with it, longest first.
+static BY_FIRST_BYTE: LazyLock<Vec<Vec<Entry>>> = LazyLock::new(|| {
+    let mut table = vec![Vec::new(); 256];
+    for (code, phrase) in (FIRST..=u8::MAX).zip(PHRASES) {
+        let phrase = phrase.as_bytes();
+        let mask = first_four(&vec![0xff; phrase.len()]);
+        if let Some(list) = phrase.first().and_then(|first| table.get_mut(usize::from(*first))) {
+            list.push(Entry { first: first_four(phrase), mask, code, phrase });
         }
     }
     for list in &mut table {
-        list.sort_by_key(|(_, phrase)| std::cmp::Reverse(phrase.len()));
+        list.sort_by_key(|entry| std::cmp::Reverse(entry.phrase.len()));
     }
     table
 });
 
+/// The first four bytes of a text as a number, 0 in the place of those that it does not have.
+fn first_four(text: &[u8]) -> u32 {
+    if let Some(four) = text.first_chunk() {
+        return u32::from_le_bytes(*four);
+    }
+    let mut four = [0; 4];
+    for (to, from) in four.iter_mut().zip(text) {
+        *to = *from;
+    }
+    u32::from_le_bytes(four)
+}
+
 /// The longest phrase that a text begins with: its byte and its length.
 pub(super) fn longest(text: &[u8]) -> Option<(u8, usize)> {
     let list = BY_FIRST_BYTE.get(usize::from(*text.first()?))?;
-    list.iter().find(|(_, phrase)| text.starts_with(phrase)).map(|(code, phrase)| (*code, phrase.len()))
+    let first = first_four(text);
+    let found = list.iter().find(|entry| first & entry.mask == entry.first && text.starts_with(entry.phrase))?;
+    Some((found.code, found.phrase.len()))
 }
 
 /// The phrase behind a byte.

@@ -1,5 +1,7 @@
 //! From marks back to the message.
 
+use std::io::Write as _;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -21,9 +23,9 @@ pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
             }
             mark::BASE64 => {
                 let count = bytes.number()?;
-                push_base64(&mut out, bytes.take(count)?);
+                push_base64(&mut out, bytes.take(count)?)?;
             }
-            mark::NUMBER => out.extend_from_slice(bytes.four()?.to_string().as_bytes()),
+            mark::NUMBER => push_decimal(&mut out, bytes.four()?),
             mark::UUID => push_uuid(&mut out, bytes.take(16)?),
             mark::AGAIN => {
                 let back = bytes.number()?;
@@ -42,16 +44,28 @@ pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-pub(super) fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+/// Appends bytes in base64. `None` for more than can be written.
+pub(super) fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
+    let start = out.len();
+    let length = base64::encoded_len(bytes.len(), true)?;
+    out.resize(start.checked_add(length)?, 0);
+    STANDARD.encode_slice(bytes, out.get_mut(start..)?).ok()?;
+    Some(())
+}
+
+/// Appends a number as it is usually written.
+pub(super) fn push_decimal(out: &mut Vec<u8>, number: u32) {
+    // Writing to memory does not fail.
+    let _ = write!(out, "{number}");
 }
 
 fn push_uuid(out: &mut Vec<u8>, bytes: &[u8]) {
-    let digits = hex::encode(bytes);
-    for (place, digit) in digits.bytes().enumerate() {
-        if matches!(place, 8 | 12 | 16 | 20) {
+    for (place, byte) in bytes.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
             out.push(b'-');
         }
-        out.push(digit);
+        for four in [byte >> 4, byte & 0xf] {
+            out.push(if four < 10 { b'0' | four } else { b'a'.wrapping_add(four).wrapping_sub(10) });
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! The numbers that stand for the JIDs in an archive. They are given under the lock that orders the writers of the archive,
 //! and neither change nor are given again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
+use super::conversation::conversation;
 use crate::store::StoreError;
-use crate::store::append_plan::{ArchiveEnd, NewEntry, Plan};
+use crate::store::append_plan::{ArchiveEnd, NewEntry};
 
 /// What a number stands for where there is no JID.
 pub(super) const NONE: i32 = 0;
@@ -59,13 +60,21 @@ pub(super) async fn forget(
     if alone.fetch_optional(&mut *connection).await?.is_none() {
         return Ok(());
     }
-    sqlx::query(
+    sqlx::query(concat!(
         "DELETE FROM address d USING unnest($2::integer[]) AS named (number)
          WHERE d.account = $1 AND d.number = named.number
          AND split_part(d.jid, '/', 1) <> (SELECT jid FROM account WHERE id = $1)
-         AND NOT EXISTS (SELECT FROM entry WHERE account = $1 AND peer = d.number)
-         AND NOT EXISTS (SELECT FROM entry WHERE account = $1 AND peer_full = d.number AND peer_full <> 0)",
-    )
+         AND NOT EXISTS (SELECT FROM entry WHERE ",
+        conversation!("account", "peer"),
+        " = ",
+        conversation!("$1", "d.number"),
+        " AND account + 0 = $1 AND peer = d.number)
+         AND NOT EXISTS (SELECT FROM entry WHERE ",
+        conversation!("account", "peer_full"),
+        " = ",
+        conversation!("$1", "d.number"),
+        " AND account + 0 = $1 AND peer_full = d.number AND peer_full <> 0)",
+    ))
     .bind(account)
     .bind(numbers.into_iter().collect::<Vec<_>>())
     .execute(connection)
@@ -73,68 +82,105 @@ pub(super) async fn forget(
     Ok(())
 }
 
-/// Numbers for JIDs, by account.
-#[derive(Debug, Default)]
-pub(super) struct Numbers(HashMap<(i64, String), i32>);
+/// The numbers of the JIDs that a copy names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    /// The other side's bare JID.
+    pub(super) peer: i32,
+    /// The other side's full JID, where it has one.
+    pub(super) peer_full: i32,
+    /// The owner's full JID, where the copy has one.
+    pub(super) own_full: i32,
+}
 
-impl Numbers {
-    /// Those of all JIDs that the copies of a plan name; new ones are written down.
-    pub(super) async fn of(connection: &mut PgConnection, plan: &mut Plan<'_>) -> Result<Self, StoreError> {
-        let named: BTreeSet<(i64, String)> = plan.entries.iter().flat_map(named).collect();
-        let (accounts, jids): (Vec<i64>, Vec<&str>) =
-            named.iter().map(|(account, jid)| (account, jid.as_str())).unzip();
-        let rows: Vec<(i64, String, i32)> = sqlx::query_as(
-            "SELECT a.account, a.jid, a.number FROM unnest($1::bigint[], $2::text[]) AS named (account, jid)
-             CROSS JOIN LATERAL (SELECT account, jid, number FROM address
-                                 WHERE account = named.account AND jid = named.jid LIMIT 1) a",
-        )
-        .bind(&accounts)
-        .bind(&jids)
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut numbers: HashMap<(i64, String), i32> =
-            rows.into_iter().map(|(account, jid, number)| ((account, jid), number)).collect();
-        let mut ends: HashMap<i64, &mut ArchiveEnd> = plan.ends.values_mut().map(|end| (end.account, end)).collect();
-        let mut fresh = Vec::new();
-        for name in named.iter().filter(|name| !numbers.contains_key(name)).collect::<Vec<_>>() {
-            let end = ends.get_mut(&name.0).ok_or(StoreError::Corrupt("an account vanished"))?;
-            let number = i32::try_from(end.next_address).map_err(|_| StoreError::Range("address"))?;
-            end.next_address = end.next_address.saturating_add(1);
-            numbers.insert(name.clone(), number);
-            fresh.push((name, number));
+/// The numbers for each copy of a plan; JIDs that are new to their archive are written down.
+pub(super) async fn numbers(
+    connection: &mut PgConnection,
+    entries: &[NewEntry<'_>],
+    ends: &mut BTreeMap<String, ArchiveEnd>,
+) -> Result<Vec<Numbers>, StoreError> {
+    let own_full: Vec<Option<String>> = entries.iter().map(own_full).collect();
+    let mut numbers: HashMap<(i64, &str), i32> = HashMap::new();
+    let (mut accounts, mut jids) = (Vec::new(), Vec::new());
+    for (entry, own_full) in entries.iter().zip(&own_full) {
+        for jid in [Some(entry.peer.as_str()), peer_full(entry), own_full.as_deref()].into_iter().flatten() {
+            if numbers.insert((entry.account, jid), UNKNOWN).is_none() {
+                accounts.push(entry.account);
+                jids.push(jid);
+            }
         }
-        if !fresh.is_empty() {
-            sqlx::query(
-                "INSERT INTO address (account, number, jid) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::text[])",
-            )
-            .bind(fresh.iter().map(|(name, _)| name.0).collect::<Vec<_>>())
-            .bind(fresh.iter().map(|(_, number)| *number).collect::<Vec<_>>())
-            .bind(fresh.iter().map(|(name, _)| name.1.as_str()).collect::<Vec<_>>())
-            .execute(connection)
-            .await?;
-        }
-        Ok(Self(numbers))
     }
+    let known: Vec<(i64, i32)> = sqlx::query_as(
+        "SELECT named.place, a.number FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS named (account, jid, place)
+         CROSS JOIN LATERAL (SELECT number FROM address
+                             WHERE account = named.account AND jid = named.jid LIMIT 1) a",
+    )
+    .bind(&accounts)
+    .bind(&jids)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (place, number) in known {
+        let place = usize::try_from(place.saturating_sub(1)).unwrap_or(usize::MAX);
+        let name = accounts.get(place).zip(jids.get(place)).ok_or(StoreError::Corrupt("place"))?;
+        numbers.insert((*name.0, *name.1), number);
+    }
+    let mut by_account: HashMap<i64, &mut ArchiveEnd> = ends.values_mut().map(|end| (end.account, end)).collect();
+    let mut fresh = Fresh::default();
+    for (account, jid) in accounts.into_iter().zip(jids) {
+        let Some(number) = numbers.get_mut(&(account, jid)).filter(|number| **number == UNKNOWN) else { continue };
+        let end = by_account.get_mut(&account).ok_or(StoreError::Corrupt("an account vanished"))?;
+        *number = i32::try_from(end.next_address).map_err(|_| StoreError::Range("address"))?;
+        end.next_address = end.next_address.saturating_add(1);
+        fresh.accounts.push(account);
+        fresh.numbers.push(*number);
+        fresh.jids.push(jid);
+    }
+    fresh.insert(connection).await?;
+    let number = |entry: &NewEntry<'_>, jid: Option<&str>| match jid {
+        None => Ok(NONE),
+        Some(jid) => numbers.get(&(entry.account, jid)).copied().ok_or(StoreError::Corrupt("address")),
+    };
+    let of = |(entry, own_full): (&NewEntry<'_>, &Option<String>)| {
+        Ok(Numbers {
+            peer: number(entry, Some(entry.peer.as_str()))?,
+            peer_full: number(entry, peer_full(entry))?,
+            own_full: number(entry, own_full.as_deref())?,
+        })
+    };
+    entries.iter().zip(&own_full).map(of).collect()
+}
 
-    /// The number of a JID in the archive of a copy.
-    pub(super) fn get(&self, entry: &NewEntry<'_>, jid: Option<String>) -> Result<i32, StoreError> {
-        let Some(jid) = jid else { return Ok(NONE) };
-        self.0.get(&(entry.account, jid)).copied().ok_or(StoreError::Corrupt("address"))
+/// JIDs that are new to their archives.
+#[derive(Default)]
+struct Fresh<'a> {
+    accounts: Vec<i64>,
+    numbers: Vec<i32>,
+    jids: Vec<&'a str>,
+}
+
+impl Fresh<'_> {
+    async fn insert(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        if self.accounts.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO address (account, number, jid) SELECT * FROM unnest($1::bigint[], $2::integer[], $3::text[])",
+        )
+        .bind(&self.accounts)
+        .bind(&self.numbers)
+        .bind(&self.jids)
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 }
 
 /// The other side's full JID, where it has one.
-pub(super) fn peer_full(entry: &NewEntry<'_>) -> Option<String> {
-    entry.copy.peer.resource().map(|_| entry.copy.peer.to_string())
+fn peer_full<'a>(entry: &NewEntry<'a>) -> Option<&'a str> {
+    entry.copy.peer.resource().map(|_| entry.copy.peer.as_str())
 }
 
 /// The owner's full JID, where the copy has one.
-pub(super) fn own_full(entry: &NewEntry<'_>) -> Option<String> {
+fn own_full(entry: &NewEntry<'_>) -> Option<String> {
     entry.copy.own_resource.as_ref().map(|resource| format!("{}/{resource}", entry.copy.owner))
-}
-
-fn named(entry: &NewEntry<'_>) -> impl Iterator<Item = (i64, String)> {
-    let account = entry.account;
-    let jids = [Some(entry.peer.to_string()), peer_full(entry), own_full(entry)];
-    jids.into_iter().flatten().map(move |jid| (account, jid))
 }

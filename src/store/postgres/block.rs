@@ -2,19 +2,23 @@
 //!
 //! A row of its own costs a message 60 bytes and an index entry, and up to a sixth of a page that no further message fits
 //! into. Of a block, PostgreSQL reads only the parts (1,996 bytes each) that a message lies in. The last part of a block may
-//! be nearly empty and still leave no room for another one in its page: that is why a block may have many parts. It has not
-//! more, since who takes a message back, or erases an account, has all of the block written anew. No message is in two
-//! blocks, and no block is added to.
+//! be nearly empty and still leave no room for another one in its page: that is why a block may have many parts, and ends
+//! where its last one is nearly full. It has not more, since who takes a message back, or erases an account, has all of the
+//! block written anew. No message is in two blocks, and no block is added to.
 
 use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
-use crate::store::append_plan::{NewBody, Plan};
+use crate::store::append_plan::{NewBody, NewEntry};
 use crate::store::{StoreError, compact};
 
-/// A block takes no further message once it has so many bytes.
+/// Most bytes of one block, unless it has one message only.
 const BYTES: usize = 64 * 1024;
+/// Bytes of one part of what PostgreSQL keeps outside of its row (TOAST_MAX_CHUNK_SIZE).
+const PART: usize = 1_996;
+/// Messages that are packed before the connection gets its turn.
+const PACKED_AT_ONCE: usize = 8;
 /// Most messages of one block.
 const MESSAGES: usize = 256;
 /// Messages that expire within the same so many microseconds may share a block.
@@ -22,6 +26,23 @@ const EXPIRY: i64 = 60 * 1_000_000;
 
 /// Where a message is: its block, and the place in it from 1.
 pub(super) type Place = (i32, i16);
+
+/// What was taken out of blocks.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Released {
+    /// Copies that had a message in them.
+    pub(super) copies: u64,
+    /// Messages that went with the last of their copies.
+    pub(super) messages: u64,
+}
+
+impl Released {
+    /// Adds what was taken out elsewhere.
+    pub(super) fn add(&mut self, other: Self) {
+        self.copies = self.copies.saturating_add(other.copies);
+        self.messages = self.messages.saturating_add(other.messages);
+    }
+}
 
 /// A block as its row has it.
 #[derive(Debug, Default, sqlx::FromRow)]
@@ -38,10 +59,6 @@ impl Block {
         self.ends.push(i32::try_from(self.bytes.len()).map_err(|_| StoreError::Range("block"))?);
         self.holders.push(holders);
         Ok(())
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes.len() >= BYTES || self.ends.len() >= MESSAGES
     }
 
     /// Puts other bytes in the place of a message.
@@ -65,48 +82,93 @@ impl Block {
     }
 
     /// One copy less of a message; with the last one its bytes go.
-    fn release(&mut self, position: i16) -> Result<(), StoreError> {
+    fn release(&mut self, position: i16) -> Result<Released, StoreError> {
         let index = usize::try_from(position).ok().and_then(|position| position.checked_sub(1));
         let holders =
             index.and_then(|index| self.holders.get_mut(index)).ok_or(StoreError::Corrupt("place in a block"))?;
+        if *holders <= 0 {
+            return Ok(Released::default());
+        }
         *holders = holders.saturating_sub(1);
-        if *holders <= 0 { self.replace(position, &[]) } else { Ok(()) }
+        let is_last = *holders <= 0;
+        if is_last {
+            self.replace(position, &[])?;
+        }
+        Ok(Released { copies: 1, messages: u64::from(is_last) })
     }
 }
 
-/// Stores the messages of a plan, and gives the place of each.
-pub(super) async fn insert(connection: &mut PgConnection, plan: &Plan<'_>) -> Result<Vec<Place>, StoreError> {
-    let mut holders = vec![0_i16; plan.bodies.len()];
-    for entry in &plan.entries {
+/// Bodies as they are stored: work for the processor, to be done while the database looks something up.
+pub(super) async fn packed(bodies: &[NewBody<'_>]) -> Vec<Vec<u8>> {
+    let mut packed = Vec::with_capacity(bodies.len());
+    for some in bodies.chunks(PACKED_AT_ONCE) {
+        packed.extend(some.iter().map(|body| compact::pack(body.bytes)));
+        tokio::task::yield_now().await;
+    }
+    packed
+}
+
+/// Stores messages, which are `packed`, and gives the place of each.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    entries: &[NewEntry<'_>],
+    bodies: &[NewBody<'_>],
+    packed: &[Vec<u8>],
+) -> Result<Vec<Place>, StoreError> {
+    let mut holders = vec![0_i16; bodies.len()];
+    for entry in entries {
         if let Some(count) = holders.get_mut(entry.body) {
             *count = count.saturating_add(1);
         }
     }
-    let mut blocks: Vec<(Block, Option<i64>)> = Vec::new();
-    let mut open: BTreeMap<Option<i64>, usize> = BTreeMap::new();
-    let mut places = Vec::with_capacity(plan.bodies.len());
-    for (NewBody { bytes, expires_at, .. }, holders) in plan.bodies.iter().zip(holders) {
-        let message = compact::pack(bytes);
-        let minute = expires_at.map(|expiry| expiry.div_euclid(EXPIRY));
-        let fits = |(block, _): &&mut (Block, _)| {
-            !block.is_full() && (block.bytes.is_empty() || block.bytes.len().saturating_add(message.len()) <= BYTES)
-        };
-        let place = match open.get(&minute).copied().filter(|place| blocks.get_mut(*place).as_ref().is_some_and(fits)) {
-            Some(place) => place,
-            None => {
-                blocks.push((Block::default(), *expires_at));
-                open.insert(minute, blocks.len().saturating_sub(1));
-                blocks.len().saturating_sub(1)
+    let mut expiring: BTreeMap<Option<i64>, Vec<usize>> = BTreeMap::new();
+    for (number, body) in bodies.iter().enumerate() {
+        expiring.entry(body.expires_at.map(|expiry| expiry.div_euclid(EXPIRY))).or_default().push(number);
+    }
+    let (mut blocks, mut places) = (Vec::new(), vec![None; bodies.len()]);
+    for numbers in expiring.into_values() {
+        let mut rest = numbers.as_slice();
+        while !rest.is_empty() {
+            let lengths = rest.iter().map(|number| packed.get(*number).map_or(0, Vec::len));
+            let (of_block, after) = rest.split_at_checked(messages_of_next(lengths)).unwrap_or((rest, &[]));
+            rest = after;
+            let (mut block, mut expires_at) = (Block::default(), None);
+            for number in of_block {
+                let missing = || StoreError::Range("block");
+                let message = packed.get(*number).ok_or_else(missing)?;
+                block.push(message, holders.get(*number).copied().unwrap_or_default())?;
+                expires_at = expires_at.max(bodies.get(*number).ok_or_else(missing)?.expires_at);
+                let position = i16::try_from(block.ends.len()).map_err(|_| missing())?;
+                *places.get_mut(*number).ok_or_else(missing)? = Some((blocks.len(), position));
             }
-        };
-        let (block, expiry) = blocks.get_mut(place).ok_or(StoreError::Range("block"))?;
-        block.push(&message, holders)?;
-        *expiry = (*expiry).max(*expires_at);
-        places.push((place, i16::try_from(block.ends.len()).map_err(|_| StoreError::Range("block"))?));
+            blocks.push((block, expires_at));
+        }
     }
     let ids = write(connection, &blocks).await?;
     let place = |(block, position): (usize, i16)| ids.get(block).map(|id| (*id, position));
-    places.into_iter().map(|at| place(at).ok_or(StoreError::Range("block"))).collect()
+    places.into_iter().map(|at| at.and_then(place).ok_or(StoreError::Range("block"))).collect()
+}
+
+/// How many of the messages of these lengths the next block takes: all of them if it can, else as many as leave the least
+/// room in its last part, among the numbers that make it half full at least. One at least.
+fn messages_of_next(lengths: impl ExactSizeIterator<Item = usize>) -> usize {
+    let all = lengths.len();
+    let (mut bytes, mut best, mut least) = (0_usize, 1, f64::INFINITY);
+    for (count, length) in (1_usize..).zip(lengths) {
+        bytes = bytes.saturating_add(length);
+        if count > 1 && (bytes > BYTES || count > MESSAGES) {
+            return best;
+        }
+        let room = PART.saturating_sub(bytes.checked_rem(PART).filter(|used| *used > 0).unwrap_or(PART));
+        let for_each_byte = room as f64 / bytes.max(1) as f64;
+        if count == all {
+            return all;
+        }
+        if bytes < BYTES / 2 || for_each_byte <= least {
+            (best, least) = (count, if bytes < BYTES / 2 { f64::INFINITY } else { for_each_byte });
+        }
+    }
+    best
 }
 
 async fn write(connection: &mut PgConnection, blocks: &[(Block, Option<i64>)]) -> Result<Vec<i32>, StoreError> {
@@ -184,11 +246,11 @@ pub(super) async fn read(
 }
 
 /// Takes copies off their messages; a message goes with its last copy, a block with its last message.
-pub(super) async fn release(connection: &mut PgConnection, places: &[Place]) -> Result<(), StoreError> {
-    let mut gone = Vec::new();
+pub(super) async fn release(connection: &mut PgConnection, places: &[Place]) -> Result<Released, StoreError> {
+    let (mut gone, mut released) = (Vec::new(), Released::default());
     for (mut block, positions) in lock(connection, places).await? {
         for position in positions {
-            block.release(position)?;
+            released.add(block.release(position)?);
         }
         if block.holders.iter().all(|holders| *holders <= 0) {
             gone.push(block.id);
@@ -197,7 +259,7 @@ pub(super) async fn release(connection: &mut PgConnection, places: &[Place]) -> 
         }
     }
     sqlx::query("DELETE FROM body_block WHERE id = ANY ($1)").bind(gone).execute(connection).await?;
-    Ok(())
+    Ok(released)
 }
 
 /// Puts something else in the place of messages.
@@ -259,6 +321,21 @@ mod tests {
     }
 
     #[test]
+    fn a_block_ends_where_its_last_part_is_nearly_full() {
+        let of = |lengths: &[usize]| messages_of_next(lengths.iter().copied());
+        assert_eq!(of(&[100; 10]), 10, "what fits is not divided");
+        assert_eq!(of(&[200_000, 10]), 1, "one alone may be larger than a block");
+        assert_eq!(of(&[10; 1_000]), MESSAGES);
+        for length in [700, 1_119, 1_512] {
+            let messages = of(&vec![length; 1_000]);
+            let bytes = messages * length;
+            assert!((BYTES / 2..=BYTES).contains(&bytes), "{length}");
+            let room = |bytes: usize| bytes.next_multiple_of(PART) - bytes;
+            assert!(room(bytes) < PART / 8, "{length}: {}", room(bytes));
+        }
+    }
+
+    #[test]
     fn what_becomes_of_one_message_moves_no_other_out_of_its_place() {
         let mut block = Block::default();
         for message in ["one", "two", "three"] {
@@ -266,9 +343,10 @@ mod tests {
         }
         block.replace(2, b"longer than it was").unwrap();
         assert_eq!(shown(&block), [&b"one"[..], b"longer than it was", b"three"]);
-        block.release(1).unwrap();
+        assert_eq!(block.release(1).unwrap(), Released { copies: 1, messages: 0 });
         assert_eq!(shown(&block)[0], b"one");
-        block.release(1).unwrap();
+        assert_eq!(block.release(1).unwrap(), Released { copies: 1, messages: 1 });
+        assert_eq!(block.release(1).unwrap(), Released::default());
         assert_eq!(shown(&block), [&b""[..], b"longer than it was", b"three"]);
         block.replace(3, b"3").unwrap();
         block.replace(2, b"").unwrap();

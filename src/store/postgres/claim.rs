@@ -14,6 +14,7 @@ use crate::store::transaction::End;
 use crate::store::{Claim, ClaimKind, ClaimLimit, ClaimOutcome, ClaimRules, NoticeKind, StoreError};
 
 use super::bundle::Place;
+use super::conversation::conversation;
 use super::{account, notice, plain_stock};
 
 /// How many of the newest messages with an account are looked at for one that the owner wrote.
@@ -265,12 +266,15 @@ impl Claiming<'_> {
 
     /// Whether one of the newest messages between the owner and an account is the owner's.
     async fn owner_wrote_to(&mut self, peer: &str) -> Result<bool, StoreError> {
-        let wrote = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM (SELECT kind FROM entry WHERE account = $1 AND peer = (
-                                             SELECT number FROM address WHERE account = $1 AND jid = $2)
-                                         ORDER BY sequence DESC LIMIT $3) newest
+        let wrote = sqlx::query_scalar(concat!(
+            "SELECT EXISTS (SELECT FROM (SELECT number FROM address WHERE account = $1 AND jid = $2) named
+                            CROSS JOIN LATERAL (SELECT kind FROM entry WHERE ",
+            conversation!("account", "peer"),
+            " = ",
+            conversation!("$1", "named.number"),
+            " AND account + 0 = $1 AND peer = named.number ORDER BY sequence DESC LIMIT $3) newest
                             WHERE kind::integer & 1 = 0)",
-        )
+        ))
         .bind(self.account)
         .bind(peer)
         .bind(RECENT);

@@ -9,7 +9,8 @@ use super::subscription::Node;
 use super::{PostgresStore, account, bundle, device_list, session, subscription};
 use crate::model::{DeviceId, DeviceList, Owner, Protocol, PublishedBundle, SessionJid, Timestamp};
 use crate::store::{
-    BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock, StoreError, columns,
+    BundlePublished, DirectoryStore, DirectoryTotals, LearnedSession, ListPublished, NodeKind, Stock, StoreError,
+    columns,
 };
 
 #[async_trait]
@@ -169,21 +170,21 @@ impl DirectoryStore for PostgresStore {
         .await
     }
 
-    async fn learn_session(
-        &self,
-        owner: &Owner,
-        protocol: Protocol,
-        session: &SessionJid,
-        device: DeviceId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.transaction("learn-session", |mut db| async move {
-            let account = match account::find(&mut db, owner).await? {
-                Some(account) => account,
-                None => account::lock(&mut db, owner, now).await?,
-            };
-            let done = session::learn(&mut db, Place { account, protocol, device }, session.resource(), now).await?;
-            db.commit(done).await
+    async fn learn_sessions(&self, learned: &[LearnedSession], now: Timestamp) -> Result<(), StoreError> {
+        // In one order, whoever does it.
+        let mut sorted: Vec<&LearnedSession> = learned.iter().collect();
+        sorted.sort_unstable();
+        let sorted = &sorted;
+        self.transaction("learn-sessions", |mut db| async move {
+            for one in sorted {
+                let account = match account::find(&mut db, &one.owner).await? {
+                    Some(account) => account,
+                    None => account::lock(&mut db, &one.owner, now).await?,
+                };
+                let place = Place { account, protocol: one.protocol, device: one.device };
+                session::learn(&mut db, place, one.session.resource(), now).await?;
+            }
+            db.commit(()).await
         })
         .await
     }

@@ -17,6 +17,7 @@ mod claim_batch;
 mod claim_one;
 mod claims;
 mod consume;
+mod conversation;
 mod credit;
 mod cursor;
 mod dead_letter;

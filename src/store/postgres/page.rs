@@ -12,6 +12,7 @@ use crate::store::paging::{self, Places, Range, Trimmed};
 use crate::store::{Edge, Filter, Page, PageQuery, StoreError, columns};
 
 use super::address::Addresses;
+use super::conversation::conversation;
 use super::entry::{EntryRow, StoredId};
 use super::{account, address, block, entry};
 
@@ -142,26 +143,44 @@ fn restrict(scan: &mut QueryBuilder<Postgres>, account: i64, peer: &Peer, range:
         // LIMIT in a LATERAL is what makes the planner look up one place after the other: for `= ANY`, or a join that it may
         // turn round, it walks the archive if it takes it for a small one.
         scan.push(" FROM unnest(").push_bind(places.clone()).push("::bigint[]) AS chosen (place)");
-        scan.push(" CROSS JOIN LATERAL (SELECT * FROM entry WHERE sequence = place AND account = ");
+        scan.push(" CROSS JOIN LATERAL (SELECT * FROM entry WHERE sequence = place AND account = ").push_bind(account);
+        match peer {
+            Peer::Any => {}
+            Peer::Bare(number) => {
+                scan.push(" AND peer = ").push_bind(*number);
+            }
+            Peer::Full(number) => {
+                scan.push(" AND peer_full = ").push_bind(*number);
+            }
+        }
     } else {
-        scan.push(" FROM entry WHERE account = ");
+        scan.push(" FROM entry WHERE ");
+        match peer {
+            Peer::Any => scan.push("account = ").push_bind(account),
+            Peer::Bare(number) => {
+                scan.push(conversation!("account", "peer"));
+                of_conversation(scan, account, *number).push(" AND peer = ").push_bind(*number)
+            }
+            Peer::Full(number) => {
+                scan.push(conversation!("account", "peer_full"));
+                of_conversation(scan, account, *number);
+                // The second condition is that of the index.
+                scan.push(" AND peer_full = ").push_bind(*number).push(" AND peer_full <> 0")
+            }
+        };
     }
-    scan.push_bind(account);
     scan.push(" AND sequence > ").push_bind(range.after);
     scan.push(" AND sequence < ").push_bind(range.before);
-    match peer {
-        Peer::Any => {}
-        Peer::Bare(number) => {
-            scan.push(" AND peer = ").push_bind(*number);
-        }
-        Peer::Full(number) => {
-            // The second condition is that of the index.
-            scan.push(" AND peer_full = ").push_bind(*number).push(" AND peer_full <> 0");
-        }
-    }
     if range.among.is_some() {
         scan.push(" LIMIT 1) AS entry");
     }
+}
+
+/// After the number of a row's conversation: that it is this one, and in truth.
+fn of_conversation(scan: &mut QueryBuilder<Postgres>, account: i64, address: i32) -> &mut QueryBuilder<Postgres> {
+    // The same as the macro says, of parameters that are bound in between.
+    scan.push(" = (((").push_bind(account).push("::bigint * 2654435761 + ").push_bind(address);
+    scan.push(") & 4294967295) - 2147483648)::integer AND account + 0 = ").push_bind(account)
 }
 
 /// Reads the messages of what has not expired, for at most so many rows and bytes; all the same at least one. Gives the

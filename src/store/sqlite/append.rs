@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
 use crate::model::{ArchivedMessage, Clock, Origin, SystemClock};
-use crate::store::append_plan::{ArchiveEnd, EndRow, NewBody, NewEntry, Plan, key_exchanges, owners, plan};
+use crate::store::append_plan::{ArchiveEnd, EndRow, NewBody, Plan, key_exchanges, owners, plan};
 use crate::store::transaction::End;
 use crate::store::{Appended, StoreError, columns, compact};
 
 use super::consume::consume;
 use super::{account, preferences};
+
+/// Most rows of one statement. Each statement goes to another thread and back, which takes longer than a row; and each number
+/// of rows makes another statement, which is kept prepared.
+const ROWS: usize = 32;
 
 /// Appends a batch.
 pub(super) async fn append(
@@ -26,24 +30,37 @@ pub(super) async fn append(
         return Ok(End::Commit(plan.appended));
     }
     retract(connection, &plan).await?;
-    let mut bodies = Vec::with_capacity(plan.bodies.len());
-    for body in &plan.bodies {
-        bodies.push(insert_body(connection, body).await?);
-    }
-    for entry in &plan.entries {
-        let body = bodies.get(entry.body).copied().ok_or(StoreError::Range("batch"))?;
-        insert_entry(connection, entry, body).await?;
-    }
+    insert_bodies(connection, &plan).await?;
     move_ends(connection, &plan).await?;
     Ok(End::Commit(plan.appended))
 }
 
+/// Where the archives of the owners end, who are made known if they are not.
 async fn ends(
     connection: &mut SqliteConnection,
     batch: &[ArchivedMessage],
 ) -> Result<BTreeMap<String, ArchiveEnd>, StoreError> {
+    let owners = owners(batch);
     let mut ends = BTreeMap::new();
-    for owner in owners(batch) {
+    for some in owners.chunks(ROWS) {
+        let mut select = QueryBuilder::new(
+            "SELECT jid, id, next_sequence, last_at, archive_default, 0 AS next_address FROM account WHERE jid IN (",
+        );
+        let mut jids = select.separated(", ");
+        for owner in some {
+            jids.push_bind(*owner);
+        }
+        select.push(")");
+        let rows: Vec<EndRow> = select.build_query_as().fetch_all(&mut *connection).await?;
+        for row in rows {
+            let (owner, end) = row.into_end()?;
+            ends.insert(owner, end);
+        }
+    }
+    for owner in owners {
+        if ends.contains_key(owner) {
+            continue;
+        }
         account::register(connection, owner, SystemClock.now()).await?;
         let row: EndRow = sqlx::query_as(
             "SELECT jid, id, next_sequence, last_at, archive_default, 0 AS next_address FROM account WHERE jid = ?1",
@@ -58,21 +75,31 @@ async fn ends(
 }
 
 /// Which copies of the batch are stored already.
-async fn known_ids(
+async fn known_ids<'a>(
     connection: &mut SqliteConnection,
-    batch: &[ArchivedMessage],
+    batch: &'a [ArchivedMessage],
     ends: &BTreeMap<String, ArchiveEnd>,
-) -> Result<HashSet<(i64, String)>, StoreError> {
-    let mut known = HashSet::new();
+) -> Result<HashSet<(i64, &'a str)>, StoreError> {
+    let mut named = Vec::new();
     for copy in batch.iter().flat_map(|message| &message.copies) {
-        let Some(end) = ends.get(copy.owner.as_str()) else { continue };
-        let row: Option<(i64, String)> =
-            sqlx::query_as("SELECT account, archive_id FROM entry WHERE account = ?1 AND archive_id = ?2")
-                .bind(end.account)
-                .bind(copy.archive_id.as_str())
-                .fetch_optional(&mut *connection)
-                .await?;
-        known.extend(row);
+        if let Some(end) = ends.get(copy.owner.as_str()) {
+            named.push((end.account, copy.archive_id.as_str()));
+        }
+    }
+    let mut known = HashSet::new();
+    for some in named.chunks(ROWS) {
+        let mut select = QueryBuilder::new("WITH named (place, account, id) AS (");
+        select.push_values((0_i64..).zip(some), |mut row, (place, (account, id))| {
+            row.push_bind(place).push_bind(*account).push_bind(*id);
+        });
+        // CROSS JOIN is looked up in this order.
+        select.push(
+            ") SELECT named.place FROM named CROSS JOIN entry
+             ON entry.account = named.account AND entry.archive_id = named.id",
+        );
+        let found: Vec<i64> = select.build_query_scalar().fetch_all(&mut *connection).await?;
+        let found = found.into_iter().filter_map(|place| some.get(usize::try_from(place).ok()?));
+        known.extend(found.copied());
     }
     Ok(known)
 }
@@ -89,47 +116,62 @@ async fn retract(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(
     Ok(())
 }
 
-async fn insert_body(connection: &mut SqliteConnection, body: &NewBody<'_>) -> Result<i64, StoreError> {
-    let inserted = sqlx::query("INSERT INTO body (bytes, expires_at, origin) VALUES (?1, ?2, ?3)")
-        .bind(compact::pack(body.bytes))
-        .bind(body.expires_at)
-        .bind(body.origin.map(Origin::to_sql))
-        .execute(connection)
+/// Stores the bodies of a plan, and the copies that have them.
+async fn insert_bodies(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
+    // Nobody else writes: the numbers are those that SQLite would give.
+    let last: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'body'")
+        .fetch_optional(&mut *connection)
         .await?;
-    Ok(inserted.last_insert_rowid())
-}
-
-async fn insert_entry(connection: &mut SqliteConnection, entry: &NewEntry<'_>, body: i64) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO entry (account, sequence, archive_id, peer, peer_resource, own_resource, direction, class, at,
-             expires_at, body, size)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )
-    .bind(entry.account)
-    .bind(entry.sequence)
-    .bind(entry.copy.archive_id.as_str())
-    .bind(entry.peer.as_str())
-    .bind(entry.copy.peer.resource().map(|resource| resource.as_str()))
-    .bind(entry.copy.own_resource.as_deref())
-    .bind(columns::direction_code(entry.copy.direction))
-    .bind(entry.class.code())
-    .bind(entry.at)
-    .bind(entry.copy.expires_at.map(|expiry| expiry.micros()))
-    .bind(body)
-    .bind(entry.size)
-    .execute(connection)
-    .await?;
+    let first = last.unwrap_or_default().checked_add(1).ok_or(StoreError::Range("body"))?;
+    let numbered: Vec<(i64, &NewBody<'_>)> = (first..).zip(&plan.bodies).collect();
+    for some in numbered.chunks(ROWS) {
+        let mut insert = QueryBuilder::new("INSERT INTO body (id, bytes, expires_at, origin) ");
+        insert.push_values(some, |mut row, (id, body)| {
+            row.push_bind(*id).push_bind(compact::pack(body.bytes)).push_bind(body.expires_at);
+            row.push_bind(body.origin.map(Origin::to_sql));
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
+    for some in plan.entries.chunks(ROWS) {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO entry (account, sequence, archive_id, peer, peer_resource, own_resource, direction, class, at,
+                 expires_at, body, size) ",
+        );
+        let bodies: Vec<i64> = some
+            .iter()
+            .map(|entry| numbered.get(entry.body).map(|(id, _)| *id).ok_or(StoreError::Range("batch")))
+            .collect::<Result<_, _>>()?;
+        insert.push_values(some.iter().zip(bodies), |mut row, (entry, body)| {
+            row.push_bind(entry.account)
+                .push_bind(entry.sequence)
+                .push_bind(entry.copy.archive_id.as_str())
+                .push_bind(entry.peer.as_str())
+                .push_bind(entry.copy.peer.resource().map(|resource| resource.as_str()))
+                .push_bind(entry.copy.own_resource.as_deref())
+                .push_bind(columns::direction_code(entry.copy.direction))
+                .push_bind(entry.class.code())
+                .push_bind(entry.at)
+                .push_bind(entry.copy.expires_at.map(|expiry| expiry.micros()))
+                .push_bind(body)
+                .push_bind(entry.size);
+        });
+        insert.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
 async fn move_ends(connection: &mut SqliteConnection, plan: &Plan<'_>) -> Result<(), StoreError> {
-    for end in plan.ends.values() {
-        sqlx::query("UPDATE account SET next_sequence = ?2, last_at = ?3 WHERE id = ?1")
-            .bind(end.account)
-            .bind(end.next_sequence)
-            .bind(end.last_at)
-            .execute(&mut *connection)
-            .await?;
+    let ends: Vec<&ArchiveEnd> = plan.ends.values().collect();
+    for some in ends.chunks(ROWS) {
+        let mut update = QueryBuilder::new("WITH moved (id, next_sequence, last_at) AS (");
+        update.push_values(some, |mut row, end| {
+            row.push_bind(end.account).push_bind(end.next_sequence).push_bind(end.last_at);
+        });
+        update.push(
+            ") UPDATE account SET next_sequence = moved.next_sequence, last_at = moved.last_at
+             FROM moved WHERE account.id = moved.id",
+        );
+        update.build().execute(&mut *connection).await?;
     }
     Ok(())
 }

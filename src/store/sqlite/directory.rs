@@ -9,7 +9,8 @@ use super::subscription::Node;
 use super::{SqliteStore, account, bundle, device_list, session, subscription};
 use crate::model::{DeviceId, DeviceList, Owner, Protocol, PublishedBundle, SessionJid, Timestamp};
 use crate::store::{
-    BundlePublished, DirectoryStore, DirectoryTotals, ListPublished, NodeKind, Stock, StoreError, columns,
+    BundlePublished, DirectoryStore, DirectoryTotals, LearnedSession, ListPublished, NodeKind, Stock, StoreError,
+    columns,
 };
 
 #[async_trait]
@@ -174,18 +175,14 @@ impl DirectoryStore for SqliteStore {
         .await
     }
 
-    async fn learn_session(
-        &self,
-        owner: &Owner,
-        protocol: Protocol,
-        session: &SessionJid,
-        device: DeviceId,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.transaction("learn-session", |mut db| async move {
-            let account = account::register(&mut db, owner.as_str(), now).await?;
-            let done = session::learn(&mut db, Place { account, protocol, device }, session.resource(), now).await?;
-            db.commit(done).await
+    async fn learn_sessions(&self, learned: &[LearnedSession], now: Timestamp) -> Result<(), StoreError> {
+        self.transaction("learn-sessions", |mut db| async move {
+            for one in learned {
+                let account = account::register(&mut db, one.owner.as_str(), now).await?;
+                let place = Place { account, protocol: one.protocol, device: one.device };
+                session::learn(&mut db, place, one.session.resource(), now).await?;
+            }
+            db.commit(()).await
         })
         .await
     }

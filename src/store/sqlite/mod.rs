@@ -51,6 +51,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_RETRY: Duration = Duration::from_millis(20);
 /// How long an operation waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Statements that a connection keeps prepared: those that write several rows are other ones for each number of rows.
+const STATEMENTS: usize = 300;
 /// Connections that read beside the one that writes.
 const READERS: u32 = 4;
 
@@ -188,6 +190,7 @@ fn connect_options(path: &std::path::Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENTS)
         .disable_statement_logging()
 }
 

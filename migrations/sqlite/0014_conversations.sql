@@ -1,0 +1,2 @@
+-- What 0014 narrows on PostgreSQL is not there on SQLite.
+SELECT 1;
