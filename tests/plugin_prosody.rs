@@ -13,6 +13,8 @@ mod documents;
 #[path = "plugin/mod.rs"]
 mod plugin;
 mod support;
+#[path = "plugin/prosody/text.rs"]
+mod text;
 
 use plugin::*;
 
