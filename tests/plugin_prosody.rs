@@ -12,6 +12,8 @@
 mod documents;
 #[path = "plugin/mod.rs"]
 mod plugin;
+#[path = "plugin/prosody/protocol.rs"]
+mod protocol;
 mod support;
 #[path = "plugin/prosody/text.rs"]
 mod text;

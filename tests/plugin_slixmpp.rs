@@ -18,9 +18,11 @@ mod support;
 use devices::World;
 use multiend_client::{Door, Protocol, Protocols};
 use slixmpp::Peer;
+use support::DOMAIN;
 use support::ejabberd::Ejabberd;
 use support::multiend::Multiend;
 use support::plugin::{Deployment, Kind, Server, Setup};
+use support::ports::free_port;
 use support::postgres::Postgres;
 use support::prosody::Prosody;
 
@@ -165,7 +167,58 @@ async fn a_device_that_was_away_catches_up_from_the_archive<S: Server>(database:
     place.issued();
 }
 
+async fn a_contact_on_another_server_reads_and_answers_in_both_protocols<S: Server>() {
+    // The other server is a stock one; every machine finds it by its name.
+    let (here, there) = (free_port(), free_port());
+    let carol = "carol@localhost";
+    let server = Deployment::<S>::new(&["alice"]).federates(here, "localhost", there).start();
+    let other = Prosody::builder().domain("localhost").user("carol", carol).federates(there, &[(DOMAIN, here)]).start();
+    let multiend = Multiend::builder(server.component_port()).start();
+    let place = Place { setup: Setup { server, multiend }, states: tempfile::tempdir().unwrap() };
+    let mut alice = vec![place.slixmpp("alice", "phone"), place.slixmpp("alice", "laptop")];
+    let mut writer = Peer::start(other.c2s_port(), carol, &place.states.path().join("carol.json"));
+    for protocol in [Protocol::Omemo2, Protocol::Legacy] {
+        let text = format!("from there in {protocol:?}");
+        writer.says("alice", protocol, &text);
+        for device in &mut alice {
+            device.reads(carol, protocol, &text);
+        }
+        let text = format!("from here in {protocol:?}");
+        alice[0].says(carol, protocol, &text);
+        writer.reads("alice", protocol, &text);
+        alice[1].reads("alice", protocol, &text);
+    }
+    let issued = place.issued();
+    assert!(issued >= 4, "one to carol for each device and protocol: {issued}");
+    // No contact, she has subscribed to the list, and is told of a device that joins. ejabberd's PEP tells subscribers only
+    // whose presence it sees, so of other servers only contacts (tests/plugin/federation.rs).
+    if S::KIND == Kind::Ejabberd {
+        return;
+    }
+    alice.push(place.slixmpp("alice", "tablet"));
+    let tablet = alice.last_mut().unwrap();
+    for protocol in [Protocol::Omemo2, Protocol::Legacy] {
+        let start = std::time::Instant::now();
+        let mut number = 0;
+        // The news is on its way while she writes.
+        while !tablet.take_rest().iter().any(|event| {
+            event["event"] == "received" && event["from"] == carol && event["protocol"] == slixmpp::name(protocol)
+        }) {
+            assert!(start.elapsed() < devices::DEADLINE, "she does not write to the tablet in {protocol:?}");
+            writer.says("alice", protocol, &format!("to the tablet too in {protocol:?}, {number}"));
+            number += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
+    assert!(place.issued() >= issued + 2);
+}
+
 mod on_prosody {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_contact_on_another_server_reads_and_answers_in_both_protocols() {
+        super::a_contact_on_another_server_reads_and_answers_in_both_protocols::<super::Prosody>().await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn two_devices_of_each_side_read_everything_in_both_protocols() {
         super::two_devices_of_each_side_read_everything_in_both_protocols::<super::Prosody>(None).await;
@@ -179,6 +232,11 @@ mod on_prosody {
 }
 
 mod on_ejabberd {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_contact_on_another_server_reads_and_answers_in_both_protocols() {
+        super::a_contact_on_another_server_reads_and_answers_in_both_protocols::<super::Ejabberd>().await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn two_devices_of_each_side_read_everything_in_both_protocols() {
         let database = super::Postgres::shared().fresh_database().await;

@@ -54,9 +54,9 @@ impl World {
     }
 }
 
-/// The account of a user.
+/// The account of a user of the tests' domain, or of one that is named with another domain.
 pub fn account(user: &str) -> BareJid {
-    format!("{user}@{DOMAIN}").parse().unwrap()
+    if user.contains('@') { user.parse().unwrap() } else { format!("{user}@{DOMAIN}").parse().unwrap() }
 }
 
 /// One device of one user.

@@ -51,7 +51,12 @@ impl Profanity {
         let home = self.directory.path();
         // A server of its own, in the foreground: it ends with the test.
         let log = home.join("tmux.log");
-        let mut tmux = Program::new("tmux", &log).arg("-S").arg(self.socket()).args(["-f", "/dev/null", "-D"]).start();
+        let mut tmux = Program::new("tmux", &log)
+            .current_dir(home)
+            .arg("-S")
+            .arg(self.socket())
+            .args(["-f", "/dev/null", "-D"])
+            .start();
         let socket = self.socket();
         tmux.wait_ready(DEADLINE, || socket.exists());
         self.tmux = Some(tmux);
@@ -158,7 +163,8 @@ impl Profanity {
 
     fn tmux(&self, args: &[&str]) -> Command {
         let mut command = Command::new("tmux");
-        command.arg("-S").arg(self.socket()).args(args);
+        // Profanity leaves files where it is started.
+        command.current_dir(self.directory.path()).arg("-S").arg(self.socket()).args(args);
         command
     }
 

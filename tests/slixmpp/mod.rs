@@ -156,7 +156,7 @@ impl Drop for Peer {
     }
 }
 
-fn name(protocol: Protocol) -> &'static str {
+pub fn name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Omemo2 => "omemo2",
         Protocol::Legacy => "legacy",
