@@ -93,6 +93,10 @@ fn every_metric_that_any_document_names_is_there() {
         for (start, _) in text.match_indices("multiend_") {
             let name: String = text[start..].chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
             let parts = ["link", "door", "queue", "directory", "archive", "store", "census", "build"];
+            // The plugin's commands have names that begin alike.
+            if text[..start].ends_with("ejabberdctl ") {
+                continue;
+            }
             let is_metric = parts.iter().any(|part| name.starts_with(&format!("multiend_{part}_")));
             let family = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
             let exists = known.contains_key(&name) || family.is_some_and(|family| known.contains_key(family));

@@ -45,7 +45,9 @@ fn copies(batch: &Element) -> Vec<[String; 4]> {
     let copies = batch.get_child("copies", PLUGIN).unwrap();
     let of = |copy: &Element, name| copy.attr(name).unwrap().to_owned();
     let message = |copy: &Element| of(copy.children().find(|child| child.name() == "message").unwrap(), "id");
-    copies.children().map(|c| [of(c, "owner"), of(c, "direction"), message(c), of(c, "id")]).collect()
+    // Elements of other names among them mean nothing.
+    let copies = copies.children().filter(|child| child.name() == "copy");
+    copies.map(|c| [of(c, "owner"), of(c, "direction"), message(c), of(c, "id")]).collect()
 }
 
 /// What the two archives are to have of messages `0..count` of alice's to bob, without the archive ids.
