@@ -14,7 +14,8 @@ pub(super) async fn find(connection: &mut PgConnection, owner: &Owner) -> Result
 /// Makes accounts known. In the order of their JIDs, as every lock on several accounts is taken.
 pub(super) async fn register(connection: &mut PgConnection, sorted: &[&str], now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO account (jid, created_at) SELECT jid, $2 FROM unnest($1::text[]) jid ON CONFLICT DO NOTHING",
+        "INSERT INTO account (jid, created_at) SELECT n.jid, $2 FROM unnest($1::text[]) AS n (jid)
+         WHERE NOT EXISTS (SELECT FROM account a WHERE a.jid = n.jid) ON CONFLICT DO NOTHING",
     )
     .bind(sorted)
     .bind(now.micros())

@@ -89,7 +89,8 @@ impl DirectoryStore for PostgresStore {
         self.transaction("publish-bundle", |mut db| async move {
             let place = Place { account: account::lock(&mut db, owner, now).await?, protocol, device };
             let done = bundle::publish(&mut db, place, published, now).await?;
-            session::learn(&mut db, place, session.resource(), now).await?;
+            let learned = LearnedSession { owner: owner.clone(), protocol, session: session.clone(), device };
+            session::learn(&mut db, &[&learned], now).await?;
             db.commit(done).await
         })
         .await
@@ -171,19 +172,17 @@ impl DirectoryStore for PostgresStore {
     }
 
     async fn learn_sessions(&self, learned: &[LearnedSession], now: Timestamp) -> Result<(), StoreError> {
-        // In one order, whoever does it.
+        // In one order, whoever does it, and each once.
         let mut sorted: Vec<&LearnedSession> = learned.iter().collect();
         sorted.sort_unstable();
-        let sorted = &sorted;
+        sorted.dedup();
+        let mut owners: Vec<&str> = sorted.iter().map(|one| one.owner.as_str()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        let (sorted, owners) = (&sorted, &owners);
         self.transaction("learn-sessions", |mut db| async move {
-            for one in sorted {
-                let account = match account::find(&mut db, &one.owner).await? {
-                    Some(account) => account,
-                    None => account::lock(&mut db, &one.owner, now).await?,
-                };
-                let place = Place { account, protocol: one.protocol, device: one.device };
-                session::learn(&mut db, place, one.session.resource(), now).await?;
-            }
+            account::register(&mut db, owners, now).await?;
+            session::learn(&mut db, sorted, now).await?;
             db.commit(()).await
         })
         .await

@@ -1,49 +1,57 @@
 //! Which device a session of the owner has been seen to be.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use crate::model::{DeviceId, Protocol, Timestamp};
-use crate::store::{SESSIONS_REMEMBERED, StoreError, columns};
-
-use super::bundle::Place;
+use crate::store::{LearnedSession, SESSIONS_REMEMBERED, StoreError, columns};
 
 /// What is known already is written again only after this long: sessions are learned with every message sent.
 const REFRESH: Duration = Duration::from_secs(24 * 3600);
 
-/// Records that a session is a device, and forgets the sessions longest unseen.
+/// Records which devices sessions of known accounts are, each named once, and forgets of each account those longest unseen.
 pub(super) async fn learn(
     connection: &mut PgConnection,
-    place: Place,
-    resource: &str,
+    learned: &[&LearnedSession],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let written = sqlx::query(
-        "INSERT INTO session_device (account, protocol, resource, device, learned_at) VALUES ($1, $2, $3, $4, $5)
+    let written: Vec<(i64, i16)> = sqlx::query_as(
+        "INSERT INTO session_device AS known (account, protocol, resource, device, learned_at)
+         SELECT a.id, n.protocol, n.resource, n.device, $5
+         FROM unnest($1::text[], $2::smallint[], $3::text[], $4::integer[]) WITH ORDINALITY
+             AS n (owner, protocol, resource, device, place)
+         JOIN account a ON a.jid = n.owner ORDER BY n.place
          ON CONFLICT (account, protocol, resource, device) DO UPDATE SET learned_at = excluded.learned_at
-         WHERE session_device.learned_at < $6",
+         WHERE known.learned_at < $6
+         RETURNING known.account, known.protocol",
     )
-    .bind(place.account)
-    .bind(place.protocol.code())
-    .bind(resource)
-    .bind(place.device.to_sql())
+    .bind(learned.iter().map(|one| one.owner.as_str()).collect::<Vec<_>>())
+    .bind(learned.iter().map(|one| one.protocol.code()).collect::<Vec<_>>())
+    .bind(learned.iter().map(|one| one.session.resource()).collect::<Vec<_>>())
+    .bind(learned.iter().map(|one| one.device.to_sql()).collect::<Vec<_>>())
     .bind(now.micros())
     .bind(now.minus(REFRESH).micros())
-    .execute(&mut *connection)
+    .fetch_all(&mut *connection)
     .await?;
-    if written.rows_affected() > 0 {
-        sqlx::query(
-            "DELETE FROM session_device WHERE account = $1 AND protocol = $2 AND learned_at <
-             (SELECT learned_at FROM session_device WHERE account = $1 AND protocol = $2
-              ORDER BY learned_at DESC OFFSET $3 LIMIT 1)",
-        )
-        .bind(place.account)
-        .bind(place.protocol.code())
-        .bind(SESSIONS_REMEMBERED.saturating_sub(1))
-        .execute(connection)
-        .await?;
+    if written.is_empty() {
+        return Ok(());
     }
+    let (accounts, protocols): (Vec<i64>, Vec<i16>) = written.into_iter().collect::<BTreeSet<_>>().into_iter().unzip();
+    sqlx::query(
+        "DELETE FROM session_device s USING (
+             SELECT n.account, n.protocol, k.learned_at FROM unnest($1::bigint[], $2::smallint[]) AS n (account, protocol)
+             CROSS JOIN LATERAL (
+                 SELECT learned_at FROM session_device WHERE account = n.account AND protocol = n.protocol
+                 ORDER BY learned_at DESC OFFSET $3 LIMIT 1) k) oldest
+         WHERE s.account = oldest.account AND s.protocol = oldest.protocol AND s.learned_at < oldest.learned_at",
+    )
+    .bind(accounts)
+    .bind(protocols)
+    .bind(SESSIONS_REMEMBERED.saturating_sub(1))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
