@@ -17,7 +17,8 @@ mod support {
     pub mod process;
 }
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -155,62 +156,62 @@ async fn archive_1_all_is_stored_once_and_in_order_though_postgresql_is_killed_t
     assert_all_stored(&store, acknowledged.load(Ordering::SeqCst)).await;
 }
 
-/// Runs an ignored test of this file again, with a file system of a few megabytes mounted where nobody else sees it.
-fn beside_a_small_file_system(test: &str, megabytes: u32) {
+#[test]
+fn archive_1_a_full_disk_is_no_acknowledgement_on_sqlite() {
+    on_a_small_disk("archive_1_a_full_disk_is_no_acknowledgement_on_sqlite", 8, async |disk| {
+        let url = format!("sqlite:{}", disk.join("multiend.sqlite3").display());
+        fills_up_and_recovers(&url, disk, 5).await;
+    });
+}
+
+#[test]
+fn archive_1_a_full_disk_is_no_acknowledgement_on_postgresql() {
+    on_a_small_disk("archive_1_a_full_disk_is_no_acknowledgement_on_postgresql", 32, async |disk| {
+        let postgres = Postgres::start(Fsync::Off);
+        let tables = disk.join("tables");
+        std::fs::create_dir(&tables).unwrap();
+        if is_root() {
+            assert!(Command::new("chown").arg("postgres").arg(&tables).status().unwrap().success());
+        }
+        let mut admin = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
+        for statement in [
+            format!("CREATE TABLESPACE small LOCATION '{}'", tables.display()),
+            "CREATE DATABASE small TABLESPACE small".to_owned(),
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+        }
+        fills_up_and_recovers(&postgres.url("small"), disk, 18).await;
+    });
+}
+
+/// Does the work of this test on a file system of a few megabytes: in a process of its own, which runs the test once more
+/// and which alone sees that file system.
+fn on_a_small_disk(test: &str, megabytes: u32, work: impl AsyncFnOnce(&Path)) {
+    if let Some(disk) = std::env::var_os(SMALL) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        return runtime.block_on(work(Path::new(&disk)));
+    }
+    // Who may not mount is root in a world of its own for as long as that takes, and then again who it was: PostgreSQL does
+    // not run as root.
+    let (alone, again) = if is_root() {
+        ("-m", "")
+    } else {
+        ("-rm", "unshare -U --map-user=\"$MULTIEND_TEST_USER\" --map-group=\"$MULTIEND_TEST_USER\"")
+    };
     let directory = tempfile::tempdir().unwrap();
     let mounted = format!(
-        "mount -t tmpfs -o size={megabytes}m,mode=0777 tmpfs \"${SMALL}\" && exec \"$0\" --exact --ignored --nocapture \"$1\""
+        "mount -t tmpfs -o size={megabytes}m,mode=0777 tmpfs \"${SMALL}\" && exec {again} \"$0\" --exact --nocapture \"$1\""
     );
     let output = Command::new("unshare")
-        .args([if is_root() { "-m" } else { "-rm" }, "sh", "-c", &mounted])
+        .args([alone, "sh", "-c", &mounted])
         .arg(std::env::current_exe().unwrap())
         .arg(test)
         .env(SMALL, directory.path())
+        .env("MULTIEND_TEST_USER", std::fs::metadata("/proc/self").unwrap().uid().to_string())
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
-}
-
-#[test]
-fn archive_1_a_full_disk_is_no_acknowledgement_on_sqlite() {
-    beside_a_small_file_system("on_a_small_disk_sqlite", 8);
-}
-
-/// Only root may give a file system to the user that PostgreSQL runs as.
-#[test]
-fn archive_1_a_full_disk_is_no_acknowledgement_on_postgresql() {
-    if is_root() {
-        beside_a_small_file_system("on_a_small_disk_postgresql", 32);
-    }
-}
-
-fn small() -> PathBuf {
-    PathBuf::from(std::env::var_os(SMALL).unwrap())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "is run by archive_1_a_full_disk_is_no_acknowledgement_on_sqlite"]
-async fn on_a_small_disk_sqlite() {
-    let url = format!("sqlite:{}", small().join("multiend.sqlite3").display());
-    fills_up_and_recovers(&url, &small(), 5).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "is run by archive_1_a_full_disk_is_no_acknowledgement_on_postgresql"]
-async fn on_a_small_disk_postgresql() {
-    let postgres = Postgres::start(Fsync::Off);
-    let tables = small().join("tables");
-    std::fs::create_dir(&tables).unwrap();
-    assert!(Command::new("chown").arg("postgres").arg(&tables).status().unwrap().success());
-    let mut admin = PgConnection::connect(&postgres.url("postgres")).await.unwrap();
-    for statement in [
-        format!("CREATE TABLESPACE small LOCATION '{}'", tables.display()),
-        "CREATE DATABASE small TABLESPACE small".to_owned(),
-    ] {
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
-    }
-    fills_up_and_recovers(&postgres.url("small"), &small(), 18).await;
 }
 
 /// Stores until the disk is full, sees that nothing more is acknowledged, makes room, and finds everything stored.
