@@ -37,7 +37,7 @@ const PREKEYS: u32 = 250;
 /// Connections of one instance.
 const POOL: u32 = 8;
 /// Every so manieth requester asks twice at the same time, through both instances.
-const ASKS_TWICE: u32 = 10;
+const ASKS_TWICE: u32 = 2;
 
 /// Without limits.
 const RULES: ClaimRules = ClaimRules {

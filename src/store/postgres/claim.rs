@@ -90,7 +90,8 @@ pub(super) async fn claim(
     if bundle.void_is_due {
         return Ok(End::Abandon(Claimed::VoidIsDue));
     }
-    if let Some(prekey) = claiming.repeat().await? {
+    let held = claiming.held().await?;
+    if let Some(prekey) = claiming.repeat(held.as_ref()).await? {
         return free(outcome(prekey, bundle.keys, ClaimKind::Repeat)?);
     }
     let spent_until = match claiming.charge(bill).await? {
@@ -103,7 +104,7 @@ pub(super) async fn claim(
     if let Some(limit) = claiming.enter_reserve(&bundle).await? {
         return free(ClaimOutcome::Limited(limit));
     }
-    let (prekey, kind) = if let Some(prekey) = claiming.take_fresh().await? {
+    let (prekey, kind) = if let Some(prekey) = claiming.take_fresh(held).await? {
         (prekey, ClaimKind::Fresh)
     } else if claim.strict {
         return free(ClaimOutcome::NoPrekey);
@@ -136,6 +137,14 @@ struct Locked {
     plain: bool,
 }
 
+/// A prekey that a claimant has, and whether it is still good for it.
+#[derive(sqlx::FromRow)]
+struct Held {
+    prekey_id: i32,
+    key: Vec<u8>,
+    good: bool,
+}
+
 /// A claim in the middle of its transaction.
 struct Claiming<'a> {
     connection: &'a mut PgConnection,
@@ -161,20 +170,23 @@ impl Claiming<'_> {
         Ok(bundle.fetch_optional(&mut *self.connection).await?)
     }
 
-    /// What the claimant got before, where that still holds.
-    async fn repeat(&mut self) -> Result<Option<Taken>, StoreError> {
-        let since = self.now.minus(self.rules.repeat_window).micros();
-        let own = sqlx::query_as(
-            "SELECT prekey_id, key FROM prekey
-             WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant = $4 AND superseded = 0
-             AND issued_at > $5 AND NOT withdrawn AND consumed_at IS NULL",
+    /// The prekey that the claimant has of the device.
+    async fn held(&mut self) -> Result<Option<Held>, StoreError> {
+        let held = sqlx::query_as(
+            "SELECT prekey_id, key, issued_at > $5 AND NOT withdrawn AND consumed_at IS NULL AS good FROM prekey
+             WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant = $4 AND superseded = 0",
         )
         .bind(self.account)
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
         .bind(&self.claimant)
-        .bind(since);
-        let own: Option<Taken> = own.fetch_optional(&mut *self.connection).await?;
+        .bind(self.now.minus(self.rules.repeat_window).micros());
+        Ok(held.fetch_optional(&mut *self.connection).await?)
+    }
+
+    /// What the claimant got before, where that still holds.
+    async fn repeat(&mut self, held: Option<&Held>) -> Result<Option<Taken>, StoreError> {
+        let own = held.filter(|held| held.good).map(|held| (held.prekey_id, held.key.clone()));
         if own.is_some() || self.claim.strict {
             return Ok(own);
         }
@@ -188,7 +200,7 @@ impl Claiming<'_> {
         .bind(self.claim.protocol.code())
         .bind(self.claim.device.to_sql())
         .bind(&self.claimant)
-        .bind(since);
+        .bind(self.now.minus(self.rules.repeat_window).micros());
         Ok(shared.fetch_optional(&mut *self.connection).await?)
     }
 
@@ -294,19 +306,12 @@ impl Claiming<'_> {
         Ok(unissued.fetch_one(&mut *self.connection).await?)
     }
 
-    /// The oldest prekey that nobody has.
-    async fn take_fresh(&mut self) -> Result<Option<Taken>, StoreError> {
-        // What the claimant had before, it does not get again once it has another.
-        let before: Option<Vec<u8>> = sqlx::query_scalar(
-            "UPDATE prekey SET superseded = upload + 1
-             WHERE account = $1 AND protocol = $2 AND device = $3 AND claimant = $4 AND superseded = 0 RETURNING key",
-        )
-        .bind(self.account)
-        .bind(self.claim.protocol.code())
-        .bind(self.claim.device.to_sql())
-        .bind(&self.claimant)
-        .fetch_optional(&mut *self.connection)
-        .await?;
+    /// The oldest prekey that nobody has, in place of the one that the claimant has. One that it was given meanwhile,
+    /// elsewhere, stays: this claim then fails at the key `prekey_claimant`, and finds it when it is run again.
+    async fn take_fresh(&mut self, held: Option<Held>) -> Result<Option<Taken>, StoreError> {
+        if let Some(held) = &held {
+            self.supersede(held, true).await?;
+        }
         for statement in [FRESH, FRESH_WAITING] {
             let taken = sqlx::query_as(statement)
                 .bind(self.account)
@@ -318,18 +323,25 @@ impl Claiming<'_> {
                 return Ok(Some(prekey));
             }
         }
-        if let Some(key) = before {
-            sqlx::query(
-                "UPDATE prekey SET superseded = 0 WHERE account = $1 AND protocol = $2 AND device = $3 AND key = $4",
-            )
-            .bind(self.account)
-            .bind(self.claim.protocol.code())
-            .bind(self.claim.device.to_sql())
-            .bind(key)
-            .execute(&mut *self.connection)
-            .await?;
+        if let Some(held) = &held {
+            self.supersede(held, false).await?;
         }
         Ok(None)
+    }
+
+    async fn supersede(&mut self, held: &Held, superseded: bool) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE prekey SET superseded = CASE WHEN $5 THEN upload + 1 ELSE 0 END
+             WHERE account = $1 AND protocol = $2 AND device = $3 AND key = $4",
+        )
+        .bind(self.account)
+        .bind(self.claim.protocol.code())
+        .bind(self.claim.device.to_sql())
+        .bind(&held.key)
+        .bind(superseded)
+        .execute(&mut *self.connection)
+        .await?;
+        Ok(())
     }
 
     /// The least recently issued prekey that was not seen consumed.
