@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memchr;
+use memchr::memchr2;
 
 use super::{MARKED, key_run, mark, phrases, push_number};
 
@@ -134,9 +134,9 @@ impl Writer<'_> {
     /// What stood before already.
     fn again(&self, rest: &[u8]) -> Option<Candidate> {
         let from = usize::try_from(*self.seen.get(slot(rest)?)?).ok().filter(|from| *from < self.at)?;
-        let length = self.message.get(from..)?.iter().zip(rest).take_while(|(a, b)| a == b).count();
-        // No further than to where it would repeat itself.
-        let length = length.min(self.at.saturating_sub(from));
+        // Compared no further than to where it would repeat itself: what repeats throughout a message would be read to its
+        // end at every byte.
+        let length = self.message.get(from..self.at)?.iter().zip(rest).take_while(|(a, b)| a == b).count();
         if length < SHORTEST {
             return None;
         }
@@ -159,8 +159,9 @@ fn slot(text: &[u8]) -> Option<usize> {
 
 /// Base64 up to the next `<`, if it is written as we would write it.
 fn base64(text: &[u8]) -> Option<Candidate> {
-    let digits = text.get(..memchr(b'<', text)?)?;
-    if digits.len() < 8 {
+    // A `>`, which is looked behind as well, ends the search: many of them would have the message read many times.
+    let (digits, rest) = text.split_at_checked(memchr2(b'<', b'>', text)?)?;
+    if digits.len() < 8 || !rest.starts_with(b"<") {
         return None;
     }
     // Takes nothing but the one way to write the bytes.

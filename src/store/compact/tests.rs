@@ -164,3 +164,15 @@ proptest! {
         let _ = unpack(bytes);
     }
 }
+
+/// Anybody may send a message of whatever the link takes, and all wait for the one who packs it.
+#[test]
+fn whatever_a_message_is_full_of_it_is_packed_in_one_pass() {
+    let begun = std::time::Instant::now();
+    for filling in
+        ["\n", " ", ">", "a>", "' '", "&amp;", "<b>", "abcdefg ", "<key rid='1'>AAAA", "<key rid='1'>AAAA</key>"]
+    {
+        restored(format!("<message><body>{}</body></message>", filling.repeat((512 << 10) / filling.len())).as_bytes());
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+}
