@@ -264,6 +264,7 @@ on_both_databases! {
         devices_that_were_are_remembered_up_to_a_bound,
         devices_from_before_there_were_lives_count_as_seen_when_the_schema_came,
         what_an_older_program_lists_and_delists_confuses_nobody,
+        whoever_shows_itself_while_it_is_quarantined_as_unseen_comes_back,
     }
     long_jids {
         jids_of_full_length_are_kept_and_found,
