@@ -163,6 +163,7 @@ on_both_databases! {
         of_prekeys_with_one_id_the_one_that_was_issued_to_the_sender_is_used_up,
         who_was_given_a_last_resort_can_use_it_up,
         a_device_is_one_claimant_from_wherever_it_asks,
+        a_key_exchange_that_comes_again_uses_up_nothing_more,
     }
     directory_model {
         claims_and_publishes_behave_as_the_model,
