@@ -228,6 +228,7 @@ on_both_databases! {
         a_retracted_message_is_a_tombstone_in_both_archives,
         a_retraction_takes_back_what_came_before_it,
         a_retraction_counts_although_nobody_keeps_it,
+        a_message_is_taken_back_although_its_author_s_copy_is_gone,
     }
     cursors {
         a_cursor_moves_forward_only,

@@ -100,7 +100,7 @@ async fn range(
 
 /// Where the copies of a time and after it begin, by halving: time never decreases with the sequence. A place from which on
 /// every copy is that young, and before which none is.
-async fn first_at_or_after(connection: &mut PgConnection, account: i64, at: i64) -> Result<i64, StoreError> {
+pub(super) async fn first_at_or_after(connection: &mut PgConnection, account: i64, at: i64) -> Result<i64, StoreError> {
     let place: Option<i64> = sqlx::query_scalar(
         "WITH RECURSIVE halved (low, high) AS (
              SELECT oldest.sequence::bigint, newest.sequence::bigint + 1
