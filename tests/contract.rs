@@ -107,6 +107,7 @@ on_both_databases! {
         a_list_that_would_grow_too_long_is_not_stored,
         a_deleted_list_is_gone_and_unseen,
         concurrent_publishes_lose_no_device,
+        what_is_read_while_it_is_deleted_is_not_seen_of_the_next_list,
         sessions_beyond_the_bound_are_forgotten,
     }
     devices {
