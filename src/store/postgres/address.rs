@@ -42,13 +42,6 @@ impl Addresses {
     }
 }
 
-/// The number of a JID, if the archive has one for it.
-pub(super) async fn number(connection: &mut PgConnection, account: i64, jid: &str) -> Result<i32, StoreError> {
-    let number =
-        sqlx::query_scalar("SELECT number FROM address WHERE account = $1 AND jid = $2").bind(account).bind(jid);
-    Ok(number.fetch_optional(connection).await?.unwrap_or(UNKNOWN))
-}
-
 /// Forgets those of these addresses that no copy names any more: who writes chooses its resource, each time anew if it likes.
 /// The owner's own stay. Where somebody appends at this moment, nothing is forgotten: it may be about to name them.
 pub(super) async fn forget(
