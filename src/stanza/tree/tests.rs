@@ -148,6 +148,29 @@ proptest! {
         compare(&characters.into_iter().collect::<String>());
     }
 
+    /// Copies of one element, as a message comes in a batch.
+    #[test]
+    fn what_comes_again_is_read_the_same(
+        element in element(), around in prop::collection::vec((0_usize..5, any::<bool>()), 1..4),
+    ) {
+        let around_it = ["", " a='1'", " xmlns='urn:x'", " xmlns:p='urn:r'", " xmlns=''"];
+        let long = format!("<message xmlns:q='urn:q'>{element}{}</message>", "<q:k>text</q:k>".repeat(20));
+        let copies = around.iter().map(|(attributes, is_second)| {
+            let before = if *is_second { element.as_str() } else { "" };
+            format!("<copy{}>{before}{long}</copy>", around_it[*attributes])
+        });
+        let source = format!("<m xmlns:p='urn:p'>{}</m>", copies.collect::<String>());
+        compare(&source);
+        if let Ok(root) = Element::parse(source.as_bytes()) {
+            for copy in root.children() {
+                let message = copy.children().last().unwrap();
+                prop_assert_eq!(message.raw(), &long);
+                let last = message.children().last().unwrap();
+                prop_assert_eq!((last.raw(), &source[last.content_span()]), ("<q:k>text</q:k>", "text"));
+            }
+        }
+    }
+
     #[test]
     fn no_text_causes_a_panic(source in ".{0,200}") {
         compare(&source);
@@ -231,6 +254,9 @@ fn depth_and_count_are_bounded() {
     let deep = |n: usize| format!("{}{}", "<a>".repeat(n), "</a>".repeat(n));
     assert!(Element::parse(deep(MAX_DEPTH).as_bytes()).is_ok());
     assert!(matches!(Element::parse(deep(MAX_DEPTH + 1).as_bytes()), Err(TreeError::TooLarge)));
+    let copy = format!("<copy><m>{}</m></copy>", "<b/>".repeat(MAX_ELEMENTS / 3));
+    assert!(Element::parse(format!("<a>{}</a>", copy.repeat(2)).as_bytes()).is_ok());
+    assert!(matches!(Element::parse(format!("<a>{}</a>", copy.repeat(3)).as_bytes()), Err(TreeError::TooLarge)));
     let wide = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
     assert!(matches!(Element::parse(wide.as_bytes()), Err(TreeError::TooLarge)));
 }
