@@ -7,7 +7,8 @@
 //! last message is in the archives. Ratios are those within a round, since a round has the same machine; of all rounds the
 //! median is told.
 //!
-//! `make bench-peers PEERS="--server ejabberd --rounds 1 --pairs 8"` does less, or something else.
+//! `make bench-peers PEERS="--server ejabberd --rounds 1 --pairs 8"` does less, or something else, and so does
+//! `--archives none,files,sql,plugin` with some of these.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -48,11 +49,17 @@ fn main() {
     let servers: Vec<Server> =
         Server::ALL.into_iter().filter(|server| option("--server").is_none_or(|name| name == server.name())).collect();
     assert!(!servers.is_empty(), "--server prosody or ejabberd");
+    let archives: Vec<Archive> = Archive::ALL
+        .into_iter()
+        .filter(|archive| option("--archives").is_none_or(|words| words.split(',').any(|word| word == archive.word())))
+        .collect();
+    assert!(!archives.is_empty(), "--archives none,files,sql,plugin");
     let load = Load { pairs: number("--pairs", 4), messages: number("--messages", 4_000) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut figures = Figures::default();
     for server in servers {
-        report(server, &runtime.block_on(rounds(server, load, number("--rounds", 3))), &mut figures);
+        let costs = runtime.block_on(rounds(server, &archives, load, number("--rounds", 3)));
+        report(server, &costs, &mut figures);
     }
     figures.write("peers");
 }
@@ -60,10 +67,10 @@ fn main() {
 /// What each archive cost in each round.
 type Costs = BTreeMap<Archive, Vec<Cost>>;
 
-async fn rounds(server: Server, load: Load, rounds: usize) -> Costs {
+async fn rounds(server: Server, archives: &[Archive], load: Load, rounds: usize) -> Costs {
     let mut costs = Costs::new();
     for round in 0..rounds {
-        for archive in Archive::ALL {
+        for &archive in archives {
             let cost = run::measure(server, archive, load).await;
             println!("round {round}, {}, {}: {cost:.0?}", server.name(), archive.name());
             costs.entry(archive).or_default().push(cost);
@@ -91,9 +98,14 @@ fn report(server: Server, costs: &Costs, figures: &mut Figures) {
         let astray = costs.iter().map(|cost| cost.astray).sum();
         figures.none(&format!("{name}, {}: copies too many or too few", archive.name()), astray);
     }
+    let [Some(nothing), Some(sql), Some(plugin)] =
+        [Archive::Nothing, Archive::Sql, Archive::Plugin].map(|archive| costs.get(&archive))
+    else {
+        return;
+    };
     // (none, own in SQL, plugin) of a round -> their ratio.
     let ratio = |of: &dyn Fn(&Cost, &Cost, &Cost) -> f64| {
-        let rounds = costs[&Archive::Nothing].iter().zip(&costs[&Archive::Sql]).zip(&costs[&Archive::Plugin]);
+        let rounds = nothing.iter().zip(sql).zip(plugin);
         median(rounds.map(|((nothing, sql), plugin)| of(nothing, sql, plugin)))
     };
     figures.at_most(

@@ -50,6 +50,16 @@ impl Archive {
             Self::Plugin => "plugin",
         }
     }
+
+    /// As it is called on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Internal => "files",
+            Self::Sql => "sql",
+            Self::Plugin => "plugin",
+        }
+    }
 }
 
 enum Running {

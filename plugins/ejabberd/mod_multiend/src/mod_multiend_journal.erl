@@ -21,11 +21,16 @@
 -define(READ_BYTES, 262144).
 -define(KNOWN_IDS, 10000).         % How many ids of copies are remembered, at most twice that.
 -define(APPEND_TIMEOUT, 15000).
+-define(GATHERING, 3).             % How long a write waits for others to share it, in milliseconds after the one before.
 
 -type position() :: {Segment :: pos_integer(), Offset :: non_neg_integer()}.
 -export_type([position/0]).
 
--record(append, {from :: gen_server:from() | {flag, atomics:atomics_ref()} | nobody, key :: {Owner :: binary(), Id :: binary()}, line :: binary()}).
+-record(append, {from :: gen_server:from() | {flag, atomics:atomics_ref()} | nobody,
+		 key :: {Owner :: binary(), Id :: binary()},
+		 text :: iodata(),
+		 size :: pos_integer(),               % of its line
+		 sum :: binary()}).
 -record(state, {host :: binary(),
 		directory :: file:filename_all(),
 		max_bytes :: pos_integer(),
@@ -38,6 +43,9 @@
 		bytes = 0 :: non_neg_integer(),
 		start :: undefined | position(),
 		batch = [] :: [#append{}],           % what is to be written next, newest first
+		urgent = false :: boolean(),         % somebody who can do nothing else waits for the batch
+		flush = no :: no | soon | now,       % whether the order to write it is on its way
+		written_at :: integer(),             % when the last write began, in milliseconds
 		wait_for_batch = [] :: [{gen_server:from(), all | {binary(), binary()}}], % who asks whether it is written
 		wait_for_write = [] :: [{gen_server:from(), all | {binary(), binary()}}], % the same of what the writer has
 		fails = false :: boolean(),
@@ -54,21 +62,27 @@ proc(Host) -> gen_mod:get_module_proc(Host, ?MODULE).
 
 %% Adds a record, the copy Id of Owner, as a text without line feeds. `new` when it is on disk (as safe as the option
 %% journal_sync asks for), `known` if it was there before. What is added survives a crash of this server.
--spec append(binary(), binary(), binary(), binary()) -> new | known | {error, full | term()}.
+-spec append(binary(), binary(), binary(), iodata()) -> new | known | {error, full | term()}.
 append(Host, Owner, Id, Text) ->
-    call(Host, {append, {Owner, Id}, line(Text)}).
+    call(Host, {append, to_append(Owner, Id, Text, nobody)}).
 
 %% The same without waiting. What fails is counted, as by mod_multiend:not_archived/2. Whoever calls append/4 or written/1
 %% later, because of it, returns after it is on disk: see mod_multiend_messages.
--spec append_soon(binary(), binary(), binary(), binary()) -> ok.
-append_soon(Host, Owner, Id, Text) -> gen_server:cast(proc(Host), {append, {Owner, Id}, line(Text), nobody}).
+-spec append_soon(binary(), binary(), binary(), iodata()) -> ok.
+append_soon(Host, Owner, Id, Text) -> gen_server:cast(proc(Host), {append, to_append(Owner, Id, Text, nobody)}).
 
 %% The same, for somebody who will ask written/4.
--spec append_ahead(binary(), binary(), binary(), binary()) -> atomics:atomics_ref().
+-spec append_ahead(binary(), binary(), binary(), iodata()) -> atomics:atomics_ref().
 append_ahead(Host, Owner, Id, Text) ->
     Written = atomics:new(1, []),
-    gen_server:cast(proc(Host), {append, {Owner, Id}, line(Text), {flag, Written}}),
+    gen_server:cast(proc(Host), {append, to_append(Owner, Id, Text, {flag, Written})}),
     Written.
+
+%% The process that asks does this, so that the one of the journal need not.
+to_append(Owner, Id, Text, From) ->
+    #append{from = From, key = {Owner, Id}, text = Text, size = iolist_size(Text) + 10, sum = checksum(Text)}.
+
+line(#append{sum = Sum, text = Text}) -> [Sum, $\s, Text, $\n].
 
 %% Returns when everything that was appended so far is on disk, or has failed.
 -spec written(binary()) -> ok | {error, term()}.
@@ -86,8 +100,6 @@ call(Host, Request) ->
     try gen_server:call(proc(Host), Request, ?APPEND_TIMEOUT)
     catch exit:{Reason, _} -> {error, Reason}
     end.
-
-line(Text) -> <<(checksum(Text))/binary, $\s, Text/binary, $\n>>.
 
 %% The oldest record that is kept, and where the next will be.
 -spec positions(binary()) -> {position(), position()}.
@@ -195,6 +207,7 @@ init(Host) ->
     Writer = mod_multiend_writer:start_link(self()),
     State = #state{host = Host, directory = Dir, max_bytes = Opt(journal_size), sync = Opt(journal_sync), writer = Writer,
 		   last = Last + 1, sizes = Sizes#{Last + 1 => 0}, bytes = Bytes,
+		   written_at = now_ms() - ?GATHERING,
 		   start = {case Numbers of [] -> Last + 1; [Oldest | _] -> Oldest end, 0}},
     %% Whoever cannot write here finds out now.
     mod_multiend_writer:write(Writer, segment_path(Dir, Last + 1), 0, [], Opt(journal_sync)),
@@ -212,11 +225,12 @@ next_segment(#state{last = Last, sizes = Sizes} = State) ->
 
 tail(#state{last = Last, sizes = Sizes}) -> {Last, maps:get(Last, Sizes)}.
 
-handle_call({append, Key, Line}, From, State) -> {noreply, add(From, Key, Line, State)};
+handle_call({append, Append}, From, State) -> {noreply, hurry(add(Append#append{from = From}, State))};
 handle_call({written, Key}, From, #state{batch = Batch, writing = Writing} = State) ->
     #state{wait_for_batch = ForBatch, wait_for_write = ForWrite} = State,
     IsIn = fun(Appends) -> Appends =/= [] andalso (Key =:= all orelse lists:keymember(Key, #append.key, Appends)) end,
     case IsIn(Batch) of
+	true when Key =:= all -> {noreply, hurry(State#state{wait_for_batch = [{From, Key} | ForBatch]})};
 	true -> {noreply, State#state{wait_for_batch = [{From, Key} | ForBatch]}};
 	false ->
 	    case IsIn(Writing) of
@@ -228,12 +242,12 @@ handle_call(positions, _, State) -> {reply, {State#state.start, tail(State)}, St
 handle_call(bytes, _, #state{bytes = Bytes} = State) -> {reply, Bytes, State};
 handle_call(_, _, State) -> {reply, {error, unknown}, State}.
 
-handle_cast({append, Key, Line, From}, State) -> {noreply, add(From, Key, Line, State)};
+handle_cast({append, Append}, State) -> {noreply, gather(add(Append, State))};
 handle_cast({forget, Position}, State) -> {noreply, forget_before(Position, State)};
 handle_cast(_, State) -> {noreply, State}.
 
-handle_info(flush, State) -> {noreply, flush(State)};
-handle_info({written, Writer, Result}, #state{writer = Writer} = State) -> {noreply, flush(written(Result, State))};
+handle_info(flush, State) -> {noreply, flush(State#state{flush = no})};
+handle_info({written, Writer, Result}, #state{writer = Writer} = State) -> {noreply, go_on(written(Result, State))};
 handle_info(sync, State) -> {noreply, sync(State#state{sync_timer = undefined})};
 handle_info({'EXIT', Pid, _}, #state{syncer = Pid} = State) -> {noreply, sync_soon(State#state{syncer = undefined})};
 handle_info({'EXIT', _, Reason}, State) when Reason =/= normal -> {stop, Reason, State};
@@ -251,10 +265,36 @@ drain(#state{writer = Writer} = State) ->
 
 code_change(_, State, _) -> {ok, State}.
 
-%% The order to write comes behind all that have asked by now.
-add(From, Key, Line, #state{batch = Batch, writing = Writing} = State) ->
-    Batch =:= [] andalso Writing =:= [] andalso (self() ! flush),
-    State#state{batch = [#append{from = From, key = Key, line = Line} | Batch]}.
+add(Append, #state{batch = Batch} = State) -> State#state{batch = [Append | Batch]}.
+
+%% Each write costs the machine errands, whatever it holds, so what comes densely is gathered for a moment. The first copy after
+%% a pause does not wait (that of its recipient, which comes just behind it, may), nor does what somebody waits for who sends
+%% nothing more until then.
+gather(#state{writing = [_ | _]} = State) -> State;
+gather(#state{flush = no, written_at = Last} = State) ->
+    case now_ms() - Last of
+	Passed when Passed >= ?GATHERING -> flush_now(State);
+	Passed ->
+	    _ = erlang:send_after(?GATHERING - Passed, self(), flush),
+	    State#state{flush = soon}
+    end;
+gather(State) -> State.
+
+hurry(#state{writing = [_ | _]} = State) -> State#state{urgent = true};
+hurry(#state{flush = now} = State) -> State#state{urgent = true};
+hurry(State) -> flush_now(State#state{urgent = true}).
+
+%% The order comes behind all that have asked by now.
+flush_now(State) ->
+    self() ! flush,
+    State#state{flush = now}.
+
+%% A write is done.
+go_on(#state{batch = []} = State) -> State;
+go_on(#state{urgent = true} = State) -> flush(State);
+go_on(State) -> gather(State).
+
+now_ms() -> erlang:monotonic_time(millisecond).
 
 %% Writes what has come together, unless a write is under way.
 flush(#state{writing = [_ | _]} = State) -> State;
@@ -263,7 +303,7 @@ flush(#state{batch = Batch} = State) ->
     {Newest, State1} = lists:foldr(fun admit/2, {[], with_room(State)}, Batch),
     New = lists:reverse(Newest),
     New =:= [] orelse order(New, State1),
-    State2 = State1#state{batch = [], writing = New, wait_for_batch = [],
+    State2 = State1#state{batch = [], writing = New, urgent = false, written_at = now_ms(), wait_for_batch = [],
 			  wait_for_write = State#state.wait_for_batch},
     case New of
 	[] -> settle(State2);
@@ -271,14 +311,14 @@ flush(#state{batch = Batch} = State) ->
     end.
 
 order(New, #state{directory = Dir, last = Last, sizes = Sizes, sync = Sync, writer = Writer}) ->
-    Lines = [Line || #append{line = Line} <- New],
+    Lines = [line(Append) || Append <- New],
     mod_multiend_writer:write(Writer, segment_path(Dir, Last), maps:get(Last, Sizes), Lines, Sync).
 
 %% What the writer had is on disk, and those go on who wait for it; or it failed.
 written(ok, #state{writing = New, last = Last, sizes = Sizes, unsynced = Unsynced} = State) ->
-    {Records, Size} = lists:mapfoldl(fun(#append{key = {Owner, _}, line = Line}, At) ->
-					     Next = At + byte_size(Line),
-					     {{Owner, {Last, At}, {Last, Next}, text_of(Line)}, Next}
+    {Records, Size} = lists:mapfoldl(fun(#append{key = {Owner, _}, text = Text, size = Bytes}, At) ->
+					     Next = At + Bytes,
+					     {{Owner, {Last, At}, {Last, Next}, Text}, Next}
 				     end, maps:get(Last, Sizes), New),
     mod_multiend_sender:appended(State#state.host, Records),
     [reply(Append, new, State) || Append <- New],
@@ -309,21 +349,19 @@ fails(Fails, #state{host = Host} = State) ->
     true = ets:insert(mod_multiend:table(Host), {journal_fails, Fails}),
     State#state{fails = Fails}.
 
-text_of(Line) -> binary:part(Line, 9, byte_size(Line) - 10).
-
 %% Which of a batch is to be written; who is told at once otherwise.
-admit(#append{key = Key, line = Line} = Append, {Newest, #state{bytes = Bytes, max_bytes = Max, known = {Young, Old}} = State}) ->
+admit(#append{key = Key, size = Size} = Append, {Newest, #state{bytes = Bytes, max_bytes = Max, known = {Young, Old}} = State}) ->
     if is_map_key(Key, Young); is_map_key(Key, Old) ->
 	    reply(Append, known, State),
 	    {Newest, State};
-       Bytes + byte_size(Line) > Max ->
+       Bytes + Size > Max ->
 	    reply(Append, {error, full}, State),
 	    {Newest, fails(true, State)};
        true ->
 	    Known = if map_size(Young) >= ?KNOWN_IDS -> {#{Key => true}, Young};
 		       true -> {Young#{Key => true}, Old}
 		    end,
-	    {[Append | Newest], State#state{bytes = Bytes + byte_size(Line), known = Known}}
+	    {[Append | Newest], State#state{bytes = Bytes + Size, known = Known}}
     end.
 
 with_room(#state{last = Last, sizes = Sizes, broken = Broken} = State) ->
@@ -333,7 +371,7 @@ with_room(#state{last = Last, sizes = Sizes, broken = Broken} = State) ->
     end.
 
 recount(#state{sizes = Sizes, writing = Writing} = State) ->
-    State#state{bytes = lists:sum([byte_size(Line) || #append{line = Line} <- Writing] ++ maps:values(Sizes))}.
+    State#state{bytes = lists:sum([Size || #append{size = Size} <- Writing] ++ maps:values(Sizes))}.
 
 %% With a window of some milliseconds the disk is forced by a process of its own, so that nobody waits for it.
 sync_soon(#state{sync = Sync, unsynced = Unsynced, sync_timer = undefined, syncer = undefined} = State)

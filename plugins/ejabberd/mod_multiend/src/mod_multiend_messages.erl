@@ -14,6 +14,7 @@
 -include("xmpp.hrl").
 -include("mod_multiend.hrl").
 
+-define(IDS_AT_ONCE, 16).
 -define(AHEAD, 64). % How many copies a session appends without waiting for any of them.
 
 %%% ---------------------------------------------------------------------------------------------------------------- the hooks
@@ -170,8 +171,8 @@ is_written(User, Host, Id, Written) ->
 
 %% The attributes in this order: mod_multiend_sender finds them in the text.
 copy_of(Owner, Direction, Id, Text) ->
-    <<"<copy owner='", (fxml:crypt(Owner))/binary, "' direction='", (direction(Direction))/binary, "' id='", Id/binary,
-      "' stamp='", (stamp())/binary, "'>", Text/binary, "</copy>">>.
+    [<<"<copy owner='", (fxml:crypt(Owner))/binary, "' direction='", (direction(Direction))/binary, "' id='", Id/binary,
+       "' stamp='", (stamp())/binary, "'>">>, Text, <<"</copy>">>].
 
 %% A message between two accounts of this host is copied twice in a row by the process of the session that sends it, and is
 %% written once.
@@ -216,8 +217,14 @@ digits(Number) ->
     <<_, Digits/binary>> = integer_to_binary(Number),
     Digits.
 
-%% 144 random bits: nobody guesses the id of a copy.
-new_id() -> integer_to_binary(binary:decode_unsigned(crypto:strong_rand_bytes(18)), 36).
+%% 144 random bits: nobody guesses the id of a copy. Those of several are asked for at once, since each question costs more
+%% than its bits.
+new_id() ->
+    case get(multiend_random) of
+	<<Bits:144, Others/binary>> -> put(multiend_random, Others);
+	_ -> <<Bits:144, Others/binary>> = crypto:strong_rand_bytes(?IDS_AT_ONCE * 18), put(multiend_random, Others)
+    end,
+    integer_to_binary(Bits, 36).
 
 %% The mark is that of mod_mam: mod_stream_mgmt and mod_push know it.
 stamped(Message, User, Host, Id) ->

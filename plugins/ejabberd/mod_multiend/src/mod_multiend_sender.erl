@@ -15,7 +15,7 @@
 -define(FIRST_WAIT, 1000).
 -define(LONGEST_WAIT, 30000).
 -define(GATHERING, 50).        % How long a copy waits for others to share its window, in milliseconds.
--define(RECENT_BYTES, 1048576). % How many bytes of copies are remembered.
+-define(RECENT_BYTES, 8388608). % How many bytes of copies are remembered.
 -define(BEGINNING, 256).       % How many bytes of two messages are compared.
 -define(KNOWN_OWNERS, 100000). % Of how many owners the last copy is remembered.
 
@@ -32,7 +32,7 @@
 		wait = ?FIRST_WAIT :: pos_integer(),
 		last_of = #{} :: map(),               % owner -> position behind its last copy
 		%% What has just been appended need not be read again: {position, that behind it, text}, at the front the
-		%% oldest. Nothing, once it would take too much memory.
+		%% oldest. What would take too much memory is left out.
 		recent = queue:new() :: queue:queue(),
 		recent_bytes = 0 :: non_neg_integer(),
 		unknown_until :: undefined | mod_multiend_journal:position(), % copies of owners that are not in last_of
@@ -147,28 +147,30 @@ as_it_is(Texts) ->
     <<"<", Rest/binary>> = iolist_to_binary([Texts, "<end"]),
     #xmlel{name = Rest}.
 
-remember({_, At, Next, Text}, #state{recent = Recent, recent_bytes = Bytes} = State) ->
-    case Bytes + byte_size(Text) > ?RECENT_BYTES of
-	true -> State#state{recent = queue:new(), recent_bytes = 0};
-	false -> State#state{recent = queue:in({At, Next, Text}, Recent), recent_bytes = Bytes + byte_size(Text)}
+remember({_, {_, From} = At, {_, To} = Next, Text}, #state{recent = Recent, recent_bytes = Bytes} = State) ->
+    case Bytes + To - From > ?RECENT_BYTES of
+	true -> State;
+	false -> State#state{recent = queue:in({At, Next, Text}, Recent), recent_bytes = Bytes + To - From}
     end.
 
 %% What is remembered from a position on, as much as goes into a window, and the position behind it; or nothing, and how far
 %% is to be read from disk before something is remembered.
 take_recent(From, AtOnce, State) -> take_recent(From, AtOnce, ?WINDOW_BYTES, [], State).
 
-take_recent(From, AtOnce, Room, Taken, #state{recent = Recent, recent_bytes = Bytes, tail = Tail} = State) ->
+take_recent(From, AtOnce, Room, Taken, #state{recent = Recent, tail = Tail} = State) ->
     case queue:peek(Recent) of
-	{value, {At, _, Text}} when At < From -> % has been read from disk meanwhile
-	    take_recent(From, AtOnce, Room, Taken,
-			State#state{recent = queue:drop(Recent), recent_bytes = Bytes - byte_size(Text)});
-	{value, {From, Next, Text}} when AtOnce > 0, Taken =:= [] orelse byte_size(Text) =< Room ->
-	    take_recent(Next, AtOnce - 1, Room - byte_size(Text), [Text | Taken],
-			State#state{recent = queue:drop(Recent), recent_bytes = Bytes - byte_size(Text)});
+	{value, {At, _, _}} when At < From -> % has been read from disk meanwhile
+	    take_recent(From, AtOnce, Room, Taken, drop_recent(State));
+	{value, {From, {_, To} = Next, Text}} when AtOnce > 0, Taken =:= [] orelse To - element(2, From) =< Room ->
+	    take_recent(Next, AtOnce - 1, Room - (To - element(2, From)), [iolist_to_binary(Text) | Taken], drop_recent(State));
 	{value, {At, _, _}} when Taken =:= [] -> {[], At, State};
 	empty when Taken =:= [] -> {[], Tail, State};
 	_ -> {lists:reverse(Taken), From, State}
     end.
+
+drop_recent(#state{recent = Recent, recent_bytes = Bytes} = State) ->
+    {{value, {{_, From}, {_, To}, _}}, Others} = queue:out(Recent),
+    State#state{recent = Others, recent_bytes = Bytes - (To - From)}.
 
 %% Both copies of a message between two accounts of this host have one body in the archive if that of the recipient comes
 %% directly behind that of the sender. It is moved there where it overtakes no other copy of the same owner: only the order

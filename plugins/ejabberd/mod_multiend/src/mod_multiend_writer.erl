@@ -13,7 +13,7 @@ start_link(Journal) -> spawn_link(fun() -> loop(Journal, none) end).
 
 %% Adds lines to a segment, which has a size and is made if that is 0. With Sync = 0 they are forced to disk, with a number
 %% the segment itself is when it is made, so that it is found again.
--spec write(pid(), file:filename_all(), non_neg_integer(), [binary()], false | non_neg_integer()) -> ok.
+-spec write(pid(), file:filename_all(), non_neg_integer(), [iodata()], false | non_neg_integer()) -> ok.
 write(Writer, Path, Size, Lines, Sync) ->
     Writer ! {write, Path, Size, Lines, Sync},
     ok.
