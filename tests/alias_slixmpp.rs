@@ -12,9 +12,6 @@
 mod python;
 mod support;
 
-use std::path::Path;
-use std::process::Command;
-
 use support::multiend::Multiend;
 use support::omemo::TestDevice;
 use support::prosody::Prosody;
@@ -26,16 +23,12 @@ fn slixmpp_finds_its_way_through_the_pubsub_of_an_alias() {
     let dir = tempfile::tempdir().unwrap();
     let bundle = dir.path().join("bundle.xml");
     std::fs::write(&bundle, TestDevice { id: 1001, seed: 1 }.bundle(1..=99)).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slixmpp/pubsub.py");
-    let output = Command::new(python::python())
-        .arg(script)
-        .arg(prosody.c2s_port().to_string())
-        .args(["alice@example.org", "alice", r"alice\40example.org@multiend.example.org"])
-        .arg(&bundle)
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
-    assert!(text(&output.stdout).contains("ok"));
+    let output = python::output(
+        python::script("pubsub.py")
+            .arg(prosody.c2s_port().to_string())
+            .args(["alice@example.org", "alice", r"alice\40example.org@multiend.example.org"])
+            .arg(&bundle),
+    );
+    assert!(output.contains("ok"));
     assert!(multiend.metric("multiend_link_reconnects_total") < 0.5);
 }

@@ -12,6 +12,7 @@
 mod support;
 
 use support::DOMAIN;
+use support::document::snippet;
 use support::ejabberd::Ejabberd;
 use support::multiend::Multiend;
 use support::prosody::Prosody;
@@ -22,28 +23,10 @@ const README: &str = include_str!("../README.md");
 const DEVICE_LIST: &str = "eu.siacs.conversations.axolotl.devicelist";
 
 /// The code block after `<!-- attach: NAME -->`, the same in both documents.
-fn snippet(name: &str) -> String {
-    let [operations, readme] = [OPERATIONS, README].map(|document| {
-        let (_, rest) = document.split_once(&format!("<!-- attach: {name} -->\n```")).unwrap();
-        let (_, rest) = rest.split_once('\n').unwrap();
-        rest.split_once("```").unwrap().0
-    });
+fn attaching(name: &str) -> &'static str {
+    let [operations, readme] = [OPERATIONS, README].map(|document| snippet(document, &format!("attach: {name}")));
     assert_eq!(readme, operations, "{name}: what README.md says must be what docs/operations.md says");
-    operations.to_owned()
-}
-
-/// Starts multiend with the documented file. What differs on a test machine comes from the environment.
-fn documented_multiend(component_port: u16) -> Multiend {
-    let multiend = Multiend::builder(component_port).prepare();
-    let data_dir = multiend.data_dir();
-    let mut multiend = multiend
-        .with_env("MULTIEND_DATA_DIR", data_dir.to_str().unwrap())
-        .with_env("MULTIEND_COMPONENT__SERVER", &format!("127.0.0.1:{component_port}"));
-    let listen = format!("127.0.0.1:{}", multiend.http_port());
-    multiend = multiend.with_env("MULTIEND_HTTP__LISTEN", &listen);
-    std::fs::write(multiend.config_path(), snippet("multiend.toml")).unwrap();
-    multiend.restart();
-    multiend
+    operations
 }
 
 /// What the documentation promises of alice's and bob's aliases.
@@ -85,20 +68,17 @@ async fn the_aliases_work(c2s_port: u16) {
 async fn the_prosody_snippet_works_on_a_fresh_prosody() {
     let mut prosody = Prosody::builder().users(&["alice", "bob"]).start();
     let mut config = std::fs::read_to_string(prosody.config_path()).unwrap();
-    config.push_str(&snippet("prosody.cfg.lua"));
+    config.push_str(attaching("prosody.cfg.lua"));
     std::fs::write(prosody.config_path(), config).unwrap();
     prosody.restart();
-    let _multiend = documented_multiend(prosody.component_port());
+    let _multiend = Multiend::documented(attaching("multiend.toml"), prosody.component_port());
     the_aliases_work(prosody.c2s_port()).await;
 }
 
 #[tokio::test]
 async fn the_ejabberd_snippet_works_on_a_fresh_ejabberd() {
     let mut ejabberd = Ejabberd::builder().users(&["alice", "bob"]).start();
-    let listener = snippet("ejabberd.yml").replace("5347", &ejabberd.component_port().to_string());
-    let config = std::fs::read_to_string(ejabberd.config_path()).unwrap();
-    std::fs::write(ejabberd.config_path(), config.replacen("listen:\n", &format!("listen:\n{listener}"), 1)).unwrap();
-    ejabberd.restart();
-    let _multiend = documented_multiend(ejabberd.component_port());
+    ejabberd.restart_with(attaching("ejabberd.yml"), "");
+    let _multiend = Multiend::documented(attaching("multiend.toml"), ejabberd.component_port());
     the_aliases_work(ejabberd.c2s_port()).await;
 }

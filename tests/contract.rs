@@ -107,6 +107,7 @@ on_both_databases! {
         a_list_that_would_grow_too_long_is_not_stored,
         a_deleted_list_is_gone_and_unseen,
         concurrent_publishes_lose_no_device,
+        what_is_read_while_it_is_deleted_is_not_seen_of_the_next_list,
         sessions_beyond_the_bound_are_forgotten,
     }
     devices {
@@ -163,6 +164,7 @@ on_both_databases! {
         of_prekeys_with_one_id_the_one_that_was_issued_to_the_sender_is_used_up,
         who_was_given_a_last_resort_can_use_it_up,
         a_device_is_one_claimant_from_wherever_it_asks,
+        a_key_exchange_that_comes_again_uses_up_nothing_more,
     }
     directory_model {
         claims_and_publishes_behave_as_the_model,
@@ -227,6 +229,7 @@ on_both_databases! {
         a_retracted_message_is_a_tombstone_in_both_archives,
         a_retraction_takes_back_what_came_before_it,
         a_retraction_counts_although_nobody_keeps_it,
+        a_message_is_taken_back_although_its_author_s_copy_is_gone,
     }
     cursors {
         a_cursor_moves_forward_only,
@@ -264,6 +267,7 @@ on_both_databases! {
         devices_that_were_are_remembered_up_to_a_bound,
         devices_from_before_there_were_lives_count_as_seen_when_the_schema_came,
         what_an_older_program_lists_and_delists_confuses_nobody,
+        whoever_shows_itself_while_it_is_quarantined_as_unseen_comes_back,
     }
     long_jids {
         jids_of_full_length_are_kept_and_found,

@@ -29,7 +29,9 @@ end
 -- With what is below a second, where the storage has it.
 local function written_time(when)
 	local seconds = math.floor(when);
-	return (datetime.datetime(seconds):gsub("Z$", ("%.6fZ"):format(when - seconds):sub(2)));
+	-- To the nearest microsecond, but never that of the next second, which would be the first of this one.
+	local micros = math.min(math.floor((when - seconds) * 1000000 + 0.5), 999999);
+	return (datetime.datetime(seconds):gsub("Z$", (".%06dZ"):format(micros)));
 end
 
 -- In whole seconds, the only times that every storage takes.

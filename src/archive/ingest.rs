@@ -26,7 +26,7 @@ pub struct IngestSettings {
     /// A transaction takes no further message once its bodies have this many bytes together.
     pub batch_bytes: usize,
     /// How long the first message of a batch waits for others while those keep coming. It waits no longer once none has come
-    /// for a fifth of that: there is nothing to wait for then.
+    /// for a fifth of that, or once a quarter of [`Self::batch_max`] is there: there is nothing to wait for then.
     pub batch_delay: Duration,
     /// How long to wait before the first further attempt when the database is away; doubled each time.
     pub retry_first: Duration,
@@ -49,6 +49,8 @@ impl Default for IngestSettings {
 
 /// How many pauses make the longest wait of a batch.
 const PAUSES: u32 = 5;
+/// A batch of this part of the most waits for nothing.
+const ENOUGH: usize = 4;
 
 /// A message that was submitted, with what became of it. Durable when this is there.
 #[derive(Debug)]
@@ -202,6 +204,8 @@ impl<T: Send + 'static, S: ArchiveStore + DeadLetterStore + ?Sized + 'static> In
             }
             work = match self.queue.try_recv() {
                 Ok(work) => work,
+                // Many have come while the batch before was stored: as many will come while this one is.
+                Err(_) if batch.tokens.len() >= self.settings.batch_max.div_ceil(ENOUGH) => return Some(batch),
                 Err(_) => {
                     let wait = delay.saturating_sub(begun.elapsed()).min(delay.checked_div(PAUSES).unwrap_or_default());
                     match time::timeout(wait, self.queue.recv()).await {

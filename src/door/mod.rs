@@ -10,6 +10,8 @@ pub mod delegation;
 mod directory;
 pub mod dispatch;
 mod extension;
+#[cfg(test)]
+mod fixture;
 mod history;
 pub mod metrics;
 mod node;

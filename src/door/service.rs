@@ -194,12 +194,10 @@ mod tests {
     use prometheus::Registry;
 
     use super::*;
-    use crate::archive::{ArchiveMetrics, PageLimits};
-    use crate::directory::{DirectoryMetrics, LifeSettings, Settings};
     use crate::door::alias::Aliases;
+    use crate::door::fixture;
     use crate::door::request::Relation;
-    use crate::model::{Requester, SystemClock};
-    use crate::store;
+    use crate::model::Requester;
 
     struct Counted(Arc<AtomicUsize>);
 
@@ -212,24 +210,9 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_owner_of_an_archive_makes_its_writer_hurry() {
-        let dir = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", dir.path().join("db").display());
-        store::migrate(&url).await.unwrap();
-        let store = store::open(&url, 1).await.unwrap();
-        let registry = Registry::new();
-        let settings = Settings {
-            max_devices: 1,
-            claims: store::ClaimRules::default(),
-            domains: [].into(),
-            max_subscriptions: 1,
-            life: LifeSettings::default(),
-        };
-        let metrics = DirectoryMetrics::register(&registry).unwrap();
-        let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
-        let metrics = ArchiveMetrics::register(&registry).unwrap();
-        let archive = Archive::new(store, PageLimits::default(), Arc::new(SystemClock), metrics);
+        let (store, _dir) = fixture::store().await;
         let hurried = Arc::new(AtomicUsize::new(0));
-        let service = Service::new(Arc::new(directory), archive, Box::new(Counted(hurried.clone())));
+        let service = fixture::service(store, &Registry::new(), Box::new(Counted(hurried.clone())));
         let component = jid::DomainPart::new("multiend.example.org").unwrap().into_owned();
         for (requester, answered, times) in [("eve@example.org/x", false, 0), ("alice@example.org/x", true, 1)] {
             let request = Request {

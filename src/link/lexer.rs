@@ -154,7 +154,10 @@ impl Lexer {
         let mut rest = input;
         while let Some((&byte, tail)) = rest.split_first() {
             let here = base.saturating_add(length(input).saturating_sub(length(rest)));
-            let (state, remaining, token) = self.step(byte, rest, tail, here)?;
+            let (state, remaining, token) = match self.whole(rest, here) {
+                Some(whole) => whole,
+                None => self.step(byte, rest, tail, here)?,
+            };
             self.state = state;
             rest = remaining;
             if token.is_some() {
@@ -164,6 +167,40 @@ impl Lexer {
         }
         self.position = base.saturating_add(length(input));
         Ok(None)
+    }
+
+    /// What most of a stanza is made of, in one step where it is all there and written as servers write it: an end tag, or
+    /// an attribute. Anything else is for [`Self::step`], which says the same of these in more steps.
+    #[inline]
+    fn whole<'a>(&mut self, rest: &'a [u8], here: u64) -> Option<(State, &'a [u8], Option<Token>)> {
+        match self.state {
+            State::Angle if self.depth > 0 => {
+                let (name, tail) = ascii_name(rest.strip_prefix(b"/")?)?;
+                let tail = tail.strip_prefix(b">")?;
+                let start = here.saturating_add(1);
+                self.depth = self.depth.saturating_sub(1);
+                let name = Span { start, end: start.saturating_add(length(name)) };
+                Some((State::Text { brackets: 0 }, tail, Some(Token::Closed(name))))
+            }
+            State::Tag { space: false } => {
+                let (name, tail) = ascii_name(rest.strip_prefix(b" ")?)?;
+                let (quote, value) = tail.strip_prefix(b"=")?.split_first()?;
+                if !matches!(quote, b'\'' | b'"') {
+                    return None;
+                }
+                let at = memchr3(*quote, b'<', b'&', value)?;
+                let (stop, tail) = split_at(value, at);
+                if stop != *quote {
+                    return None;
+                }
+                let start = here.saturating_add(1);
+                let name = Span { start, end: start.saturating_add(length(name)) };
+                let start = name.end.saturating_add(2);
+                let value = Span { start, end: start.saturating_add(at as u64) };
+                Some((State::Tag { space: false }, tail, Some(Token::Attribute { name, value })))
+            }
+            _ => None,
+        }
     }
 
     /// One step: the new state, the input that remains, and the token that was completed.
@@ -372,6 +409,16 @@ fn declaration(byte: u8, tail: &[u8], length: u16, question: bool) -> Step<'_> {
     go(State::Declaration { length: length.saturating_add(1), question: byte == b'?' }, tail)
 }
 
+/// A name of ASCII characters that a text begins with, and what follows it. What follows in the name may be no ASCII.
+fn ascii_name(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, tail) = rest.split_at_checked(rest.iter().position(|byte| !in_ascii_name(*byte))?)?;
+    matches!(name.first()?, b'a'..=b'z' | b'A'..=b'Z' | b'_' | b':').then_some((name, tail))
+}
+
+fn in_ascii_name(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b':')
+}
+
 fn begins_name(rest: &[u8]) -> bool {
     front(rest).is_some_and(|(c, _)| starts_name(c))
 }
@@ -382,7 +429,7 @@ fn name_end(rest: &[u8]) -> Option<usize> {
     let mut at = 0_usize;
     loop {
         match rest.get(at)? {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b':' => at = at.saturating_add(1),
+            byte if in_ascii_name(*byte) => at = at.saturating_add(1),
             0..=0x7F => return Some(at),
             _ => match rest.get(at..).and_then(front) {
                 Some((c, length)) if continues_name(c) => at = at.saturating_add(length),

@@ -166,7 +166,8 @@ pub struct OwnerRecord {
 #[async_trait]
 pub trait LifecycleStore: Send + Sync {
     /// Writes down signs of life of devices that are listed or quarantined; others are passed over. Gives back those that
-    /// are in quarantine and were seen after they came there, except those that still lack the bundle for which they did.
+    /// are in quarantine and were seen after they came there, except those that still lack the bundle for which they did. Of
+    /// one that is there because it was not seen, a sign from before that is news as well.
     async fn note_signs_of_life(&self, signs: &[SignOfLife]) -> Result<Vec<DevicePlace>, StoreError>;
 
     /// At most `limit` of the devices that are due, after a place. A page may hold fewer and still not be the last.

@@ -35,6 +35,13 @@ impl<DB: Database> Tx<DB> {
         Ok(answer)
     }
 
+    /// Ends a transaction that only read. It is rolled back when its connection goes back into the pool, together with what
+    /// is sent then anyway: who has read does not wait for that.
+    pub(super) fn leave<T>(self, answer: T) -> T {
+        drop(self.0);
+        answer
+    }
+
     /// Ends as decided.
     pub(super) async fn end<T>(self, end: End<T>) -> Result<T, StoreError> {
         match end {

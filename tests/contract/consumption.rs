@@ -134,3 +134,24 @@ pub async fn a_device_is_one_claimant_from_wherever_it_asks(database: Database) 
 fn bobs(resource: &str) -> multiend::model::SessionJid {
     multiend::model::SessionJid::parse(&format!("bob@example.org/{resource}")).unwrap()
 }
+
+/// A session goes on with its key exchange until it is answered, and servers bring messages twice.
+pub async fn a_key_exchange_that_comes_again_uses_up_nothing_more(database: Database) {
+    let store = database.open().await;
+    publish(&store, &bundle(1, &[(1, 1001)])).await;
+    let from = |resource: &str| Claim {
+        claimant: Claimant::Address(Requester::parse(&format!("bob@example.org/{resource}")).unwrap()),
+        foreign: false,
+        ..claim_by("x")
+    };
+    assert_eq!(got(&store.claim(&from("phone"), &RULES, at(0)).await.unwrap()), Got::Fresh(1001));
+    arrives(&store, vec![exchange("bob@example.org/phone", 1)]).await;
+    // Another key has the id now, and another session of the account has that.
+    publish(&store, &bundle(1, &[(1, 1002), (2, 1003)])).await;
+    assert_eq!(got(&store.claim(&from("laptop"), &RULES, at(1)).await.unwrap()), Got::Fresh(1002));
+    arrives(&store, vec![exchange("bob@example.org/phone", 1)]).await;
+    assert_eq!(got(&store.claim(&from("laptop"), &RULES, at(2)).await.unwrap()), Got::Repeat(1002));
+    assert_eq!(consumed(&store).await, [1]);
+    arrives(&store, vec![exchange("bob@example.org/laptop", 1)]).await;
+    assert_eq!(got(&store.claim(&from("laptop"), &RULES, at(3)).await.unwrap()), Got::Fresh(1003));
+}

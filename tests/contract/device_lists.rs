@@ -126,3 +126,26 @@ pub async fn sessions_beyond_the_bound_are_forgotten(database: Database) {
     assert_eq!(publish(&store, "early", &list(&[2])).await, accepted(&[2, 1], true));
     assert_eq!(publish(&store, "r149", &list(&[2])).await, accepted(&[2], true));
 }
+
+/// One instance answers a session with a list that another one is deleting.
+pub async fn what_is_read_while_it_is_deleted_is_not_seen_of_the_next_list(database: Database) {
+    let (store, other) = (database.open().await, database.open().await);
+    for round in 0..150 {
+        let now = at(round * 86_400);
+        let publish = async |resource: &str, ids: &[u32]| {
+            store.publish_device_list(&alice(), OMEMO2, &session(resource), &list(ids), 9, now).await.unwrap();
+        };
+        publish("laptop", &[1, 2]).await;
+        let (owner, phone) = (alice(), session("phone"));
+        let (read, deleted) = tokio::join!(
+            other.device_list(&owner, OMEMO2, Some(&phone)),
+            store.delete_device_list(&owner, OMEMO2, now)
+        );
+        read.unwrap();
+        assert!(deleted.unwrap());
+        publish("laptop", &[1, 2]).await;
+        publish("phone", &[1]).await;
+        let in_force = store.device_list(&alice(), OMEMO2, None).await.unwrap().unwrap();
+        assert!(in_force.contains(device(2)), "round {round}: a device that the session never saw is gone");
+    }
+}

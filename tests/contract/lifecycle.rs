@@ -321,3 +321,32 @@ pub async fn what_an_older_program_lists_and_delists_confuses_nobody(database: D
     assert!(store.quarantine_device(&place(1), Step::Now, at(1)).await.unwrap());
     assert_eq!(in_force(&store).await, [3]);
 }
+
+/// One instance writes down that a device was seen, while another one quarantines it because it was not.
+pub async fn whoever_shows_itself_while_it_is_quarantined_as_unseen_comes_back(database: Database) {
+    let (store, other) = (database.open().await, database.open().await);
+    publish(&store, "phone", &[1, 2], at(0)).await;
+    let mut quarantined = 0;
+    for round in 1..=150 {
+        let now = |second: i64| at(round * 86_400 + second);
+        sign(&store, 2, now(0)).await;
+        let step = Step::IfDue(Due::UnseenSince(now(-1)));
+        let first = place(1);
+        let quarantine = store.quarantine_device(&first, step, now(10));
+        // What was seen before the quarantine may be written after it.
+        let sign = sign(&other, 1, now(if round % 2 == 0 { 5 } else { 15 }));
+        let (done, back) = if round % 3 == 0 {
+            let back = sign.await;
+            (quarantine.await, back)
+        } else {
+            tokio::join!(quarantine, sign)
+        };
+        assert_eq!(done.unwrap(), !back.is_empty(), "round {round}: quarantined, and seen but not back");
+        for place in back {
+            assert_eq!(store.revive_device(&place, LIMIT, now(20)).await.unwrap(), Revived::Listed);
+            quarantined += 1;
+        }
+        assert_eq!(in_force(&store).await.len(), 2);
+    }
+    assert!(quarantined < 150, "it was never seen in time");
+}

@@ -155,7 +155,9 @@ impl Model {
             let Some(life) = self.lives.get_mut(&id).filter(|life| life.seen < at) else { continue };
             life.seen = at;
             let Some((since, cause)) = life.quarantine else { continue };
-            if since < at && !(cause == QuarantineCause::NoBundle && life.no_bundle.is_some()) {
+            if (since < at || cause == QuarantineCause::Unseen)
+                && !(cause == QuarantineCause::NoBundle && life.no_bundle.is_some())
+            {
                 self.revive(id, now);
             }
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use multiend::model::{ArchivedMessage, Copy, Direction, Origin, Retraction};
-use multiend::store::{Appended, SharedStore};
+use multiend::store::{Appended, Purged, SharedStore};
 
 use super::append::all_of;
 use super::database::Database;
@@ -78,4 +78,23 @@ pub async fn a_retraction_counts_although_nobody_keeps_it(database: Database) {
     let appended = store.append(&[retraction("r", 1)]).await.unwrap();
     assert_eq!(appended, [[Appended::Unwanted, Appended::Unwanted]]);
     assert_eq!(bodies(&store).await, ["tombstone by r"]);
+}
+
+/// An archive that keeps so many messages only has let the author's copy go; the recipient's is there.
+pub async fn a_message_is_taken_back_although_its_author_s_copy_is_gone(database: Database) {
+    let store = database.open().await;
+    let appended = store.append(&[local("first", Some(1)), local("second", Some(2)), local("third", Some(3))]).await;
+    let places: Vec<i64> = appended
+        .unwrap()
+        .iter()
+        .map(|copies| match copies[0] {
+            Appended::Stored(place) => place,
+            _ => panic!("not stored"),
+        })
+        .collect();
+    assert_eq!(store.retire(&alice(), &places[..2], at(1)).await.unwrap(), 2);
+    while store.purge(at(1), 100).await.unwrap() != Purged::default() {}
+    store.append(&[retraction("r", 2)]).await.unwrap();
+    let bobs: Vec<_> = all_of(&store, &owner("bob")).await.into_iter().filter_map(|copy| copy.body).collect();
+    assert_eq!(bobs, [&b"first"[..], b"tombstone by r", b"third", b"r"]);
 }

@@ -1,11 +1,9 @@
 //! What an account finds at its own address.
 
-use std::path::Path;
-use std::process::Command;
-
 use minidom::Element;
 
 use crate::profanity::Profanity;
+use crate::python;
 use crate::stock::*;
 use crate::support::xmpp::Client;
 use crate::support::{COMPONENT, DOMAIN};
@@ -138,17 +136,10 @@ async fn an_unmodified_slixmpp_reads_its_archive<S: Stock>() {
     for n in 0..25 {
         send(&mut alice, ALIAS_OF_BOB, &format!("m{n:02}")).await;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slixmpp/archive.py");
-    let output = Command::new(crate::python::python())
-        .arg(script)
-        .arg(setup.server.c2s_port().to_string())
-        .args(["alice@example.org", "alice"])
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    let c2s_port = setup.server.c2s_port().to_string();
+    let output = python::output(python::script("archive.py").args([&c2s_port, ALICE, "alice"]));
     let expected: String = (0..25).map(|n| format!("m{n:02} {ALIAS_OF_BOB}\n")).collect();
-    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output, expected);
 }
 
 async fn profanity_shows_what_it_has_missed<S: Stock>() {

@@ -1,6 +1,7 @@
 //! The snippets of docs/delegation.md, run as they stand: only ports and directories are replaced.
 
 use crate::stock::*;
+use crate::support::document::{lines, snippet};
 use crate::support::ejabberd::Ejabberd;
 use crate::support::multiend::Multiend;
 use crate::support::prosody::Prosody;
@@ -8,27 +9,9 @@ use crate::support::prosody::Prosody;
 const DOCUMENT: &str = include_str!("../../docs/delegation.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
-/// The code block after `<!-- MARK -->`.
-fn snippet<'d>(document: &'d str, mark: &str) -> &'d str {
-    let (_, rest) = document.split_once(&format!("<!-- {mark} -->\n```")).unwrap();
-    rest.split_once('\n').unwrap().1.split_once("```").unwrap().0
-}
-
-fn lines(text: &str) -> usize {
-    text.lines().filter(|line| !line.trim().is_empty()).count()
-}
-
 /// Runs multiend with the documented file beside a server with the documented lines, and reads an archive.
 async fn it_works<S: Stock>(server: S) {
-    let multiend = Multiend::builder(server.component_port()).prepare();
-    let data = multiend.data_dir();
-    let listen = format!("127.0.0.1:{}", multiend.http_port());
-    let mut multiend = multiend
-        .with_env("MULTIEND_DATA_DIR", data.to_str().unwrap())
-        .with_env("MULTIEND_COMPONENT__SERVER", &format!("127.0.0.1:{}", server.component_port()))
-        .with_env("MULTIEND_HTTP__LISTEN", &listen);
-    std::fs::write(multiend.config_path(), snippet(DOCUMENT, "delegation: multiend.toml")).unwrap();
-    multiend.restart();
+    let multiend = Multiend::documented(snippet(DOCUMENT, "delegation: multiend.toml"), server.component_port());
     let setup = Setup { server, multiend };
     setup.is_granted();
     let mut alice = setup.known_client("alice", "phone").await;
@@ -56,10 +39,6 @@ async fn the_documented_lines_make_a_fresh_ejabberd_work() {
     assert!(lines(listen) + lines(modules) < 10, "less than ten lines");
     assert_eq!(listen, snippet(OPERATIONS, "attach: ejabberd.yml"));
     let mut server = Ejabberd::builder().users(&["alice", "bob"]).start();
-    let listen = listen.replace("5347", &server.component_port().to_string());
-    let config = std::fs::read_to_string(server.config_path()).unwrap();
-    let config = config.replacen("listen:\n", &format!("listen:\n{listen}"), 1);
-    std::fs::write(server.config_path(), config.replacen("modules:\n", &format!("modules:\n{modules}"), 1)).unwrap();
-    server.restart();
+    server.restart_with(listen, modules);
     it_works(server).await;
 }

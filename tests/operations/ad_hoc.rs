@@ -1,12 +1,11 @@
 //! The commands of `multiend admin` from an XMPP client: an unmodified slixmpp beside a real Prosody.
 
 use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::python::python;
+use crate::python;
 use crate::support::multiend::Multiend;
 use crate::support::omemo::{OMEMO_2, TestDevice, devices, publish};
 use crate::support::prosody::Prosody;
@@ -15,9 +14,7 @@ use crate::support::{COMPONENT, DOMAIN};
 
 /// What an administrator's client is told of each command, and first of the list of them.
 fn play(prosody: &Prosody, user: &str, commands: &[Value]) -> Vec<Value> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slixmpp/commands.py");
-    let mut process = Command::new(python())
-        .arg(script)
+    let mut process = python::script("commands.py")
         .args([prosody.c2s_port().to_string(), format!("{user}@{DOMAIN}"), user.to_owned(), COMPONENT.to_owned()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -10,38 +10,21 @@ import asyncio
 import json
 import sys
 
-from slixmpp import ClientXMPP
+from session import Session
 from slixmpp.exceptions import IqError
 
 NODES = "urn:multiend:0:admin#"
 
 
-class Session(ClientXMPP):
+class Administrator(Session):
     def __init__(self, account, password, component):
-        super().__init__(f"{account}/slixmpp", password)
+        super().__init__(account, password, ("xep_0004", "xep_0030", "xep_0050"))
         self.component = component
-        self.enable_direct_tls = False
-        self.enable_starttls = False
-        self.enable_plaintext = True
-        self["feature_mechanisms"].unencrypted_plain = True
-        for plugin in ("xep_0004", "xep_0030", "xep_0050"):
-            self.register_plugin(plugin)
-        self.outcome = asyncio.get_event_loop().create_future()
-        self.add_event_handler("session_start", self.start)
-        self.add_event_handler("failed_auth", lambda _: self.fail("login refused"))
 
-    def fail(self, error):
-        if not self.outcome.done():
-            self.outcome.set_exception(error if isinstance(error, Exception) else RuntimeError(error))
-
-    async def start(self, _):
-        try:
-            await self.list()
-            for line in sys.stdin:
-                await self.run_command(json.loads(line))
-            self.outcome.set_result(None)
-        except Exception as error:  # told to who runs this
-            self.fail(error)
+    async def work(self):
+        await self.list()
+        for line in sys.stdin:
+            await self.run_command(json.loads(line))
 
     def say(self, event):
         print(json.dumps(event), flush=True)
@@ -80,10 +63,7 @@ class Session(ClientXMPP):
 
 async def main():
     port, account, password, component = sys.argv[1:]
-    session = Session(account, password, component)
-    session.connect("127.0.0.1", int(port))
-    await asyncio.wait_for(session.outcome, 60)
-    await session.disconnect()
+    await Administrator(account, password, component).play(port)
 
 
 asyncio.run(main())

@@ -5,16 +5,14 @@ mod python;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use multiend_client::Protocol;
 use serde_json::{Value, json};
 
-use self::python::python;
 use crate::devices::account;
-use crate::support::repository;
 
 /// How long it may take to log in, or to read a message.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -32,12 +30,10 @@ impl Peer {
     /// Logs `user` in, whose password is its name, with the OMEMO state of that file, whose name is its resource too; returns
     /// once it is published.
     pub fn start(c2s_port: u16, user: &str, state: &Path) -> Self {
-        let script = repository().join("tests/slixmpp/peer.py");
         // With a resource of its own choice: only then does slixmpp tell servers what it wants to be notified of.
         let resource = state.file_stem().and_then(|name| name.to_str()).expect("a name");
         // It ends with its standard input, so with the test, however that ends.
-        let mut process = Command::new(python())
-            .arg(script)
+        let mut process = python::script("peer.py")
             .args([&format!("{}/{resource}", account(user)), user, &c2s_port.to_string()])
             .arg(state)
             .stdin(Stdio::piped())

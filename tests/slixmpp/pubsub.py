@@ -5,11 +5,10 @@ Plays one session of ACCOUNT, the owner of ALIAS. BUNDLE is a file with a <bundl
 """
 
 import asyncio
-import ssl
 import sys
 from xml.etree import ElementTree
 
-from slixmpp import ClientXMPP
+from session import Session
 from slixmpp.exceptions import IqError
 
 OMEMO = "urn:xmpp:omemo:2"
@@ -21,36 +20,14 @@ def element(text):
     return ElementTree.fromstring(text)
 
 
-class Session(ClientXMPP):
+class Publisher(Session):
     def __init__(self, account, password, alias, bundle):
-        super().__init__(f"{account}/slixmpp", password)
+        super().__init__(account, password, ("xep_0004", "xep_0030", "xep_0059", "xep_0060"))
         self.alias, self.bundle = alias, bundle
-        self.enable_direct_tls = False
-        self.enable_starttls = False
-        self.enable_plaintext = True
-        self["feature_mechanisms"].unencrypted_plain = True
-        for plugin in ("xep_0004", "xep_0030", "xep_0059", "xep_0060"):
-            self.register_plugin(plugin)
-        self.outcome = asyncio.get_event_loop().create_future()
         self.events = asyncio.Queue()
-        self.add_event_handler("session_start", self.start)
-        self.add_event_handler("failed_auth", lambda _: self.fail("login refused"))
         self.add_event_handler("pubsub_publish", self.events.put_nowait)
         self.add_event_handler("pubsub_delete", self.events.put_nowait)
         self.add_event_handler("pubsub_retract", self.events.put_nowait)
-
-    def fail(self, error):
-        if not self.outcome.done():
-            self.outcome.set_exception(error if isinstance(error, Exception) else RuntimeError(error))
-
-    async def start(self, _):
-        try:
-            self.send_presence()
-            await self.check()
-            if not self.outcome.done():
-                self.outcome.set_result(None)
-        except Exception as error:  # told to who runs this
-            self.fail(error)
 
     async def refused(self, condition, request):
         try:
@@ -60,7 +37,8 @@ class Session(ClientXMPP):
             return error
         raise AssertionError(f"not refused with {condition}")
 
-    async def check(self):
+    async def work(self):
+        self.send_presence()
         pubsub, disco, alias = self["xep_0060"], self["xep_0030"], self.alias
 
         info = await disco.get_info(jid=alias)
@@ -149,12 +127,8 @@ class Session(ClientXMPP):
 async def main():
     port, account, password, alias, bundle = sys.argv[1:]
     with open(bundle) as file:
-        session = Session(account, password, alias, file.read())
-    session.connect("127.0.0.1", int(port))
-    try:
-        await asyncio.wait_for(session.outcome, 60)
-    finally:
-        await session.disconnect()
+        session = Publisher(account, password, alias, file.read())
+    await session.play(port)
     print("ok")
 
 

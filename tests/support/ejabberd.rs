@@ -263,6 +263,20 @@ impl Ejabberd {
         self.dir.path().join("ejabberd.yml")
     }
 
+    /// Puts lines that a document shows below `listen:` and `modules:`, as they stand but for the port of components, and
+    /// starts it again.
+    pub fn restart_with(&mut self, listen: &str, modules: &str) {
+        let listen = listen.replace("5347", &self.component_port.to_string());
+        let config = fs::read_to_string(self.config_path()).expect("the file");
+        let config = config.replacen("listen:\n", &format!("listen:\n{listen}"), 1).replacen(
+            "modules:\n",
+            &format!("modules:\n{modules}"),
+            1,
+        );
+        fs::write(self.config_path(), config).expect("a file");
+        self.restart();
+    }
+
     /// Its log.
     pub fn log_path(&self) -> PathBuf {
         self.dir.path().join("ejabberd.log")

@@ -9,6 +9,7 @@
 
 pub mod archive;
 pub mod component;
+pub mod document;
 pub mod ejabberd;
 pub mod ejabberd_plugin;
 pub mod multiend;

@@ -117,6 +117,20 @@ impl Multiend {
         }
     }
 
+    /// Starts it with a configuration that a document shows, as it stands. What differs on a test machine comes from the
+    /// environment: its directory and the ports.
+    pub fn documented(config: &str, component_port: u16) -> Self {
+        let multiend = Self::builder(component_port).prepare();
+        let (data_dir, http_port) = (multiend.data_dir(), multiend.http_port());
+        let mut multiend = multiend
+            .with_env("MULTIEND_DATA_DIR", data_dir.to_str().expect("UTF-8"))
+            .with_env("MULTIEND_COMPONENT__SERVER", &format!("127.0.0.1:{component_port}"))
+            .with_env("MULTIEND_HTTP__LISTEN", &format!("127.0.0.1:{http_port}"));
+        fs::write(multiend.config_path(), config).expect("a file");
+        multiend.restart();
+        multiend
+    }
+
     /// Sets an environment variable for the next start.
     pub fn with_env(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.into(), value.into()));

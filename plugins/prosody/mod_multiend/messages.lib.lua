@@ -83,7 +83,8 @@ local last_time = 0;
 local function stamp()
 	last_time = math.max(last_time, time_now());
 	local seconds = math.floor(last_time);
-	return (datetime.datetime(seconds):gsub("Z$", ("%.6fZ"):format(last_time - seconds):sub(2)));
+	-- Cut off, not rounded: a second that is nearly over would begin anew.
+	return (datetime.datetime(seconds):gsub("Z$", (".%06dZ"):format(math.floor((last_time - seconds) * 1000000))));
 end
 
 -- A stanza as text, on one line. Writing it is most of what a copy costs, and a message between two accounts of this host is

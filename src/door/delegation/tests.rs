@@ -8,12 +8,11 @@ use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
-use crate::archive::{Archive, ArchiveMetrics, PageLimits};
-use crate::directory::{self, Directory, DirectoryMetrics, LifeSettings};
 use crate::door::archive::Settled;
+use crate::door::fixture;
 use crate::link::LinkState;
-use crate::model::{ArchiveId, ArchivedMessage, Class, Copy, Direction, SystemClock, Timestamp};
-use crate::store::{self, ClaimRules, SharedStore};
+use crate::model::{ArchiveId, ArchivedMessage, Class, Copy, Direction, Timestamp};
+use crate::store::SharedStore;
 
 const COMPONENT: &str = "multiend.example.org";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -38,23 +37,9 @@ struct World {
 
 /// A door for example.org, and three messages from bob in alice's archive.
 async fn world(enabled: bool) -> World {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", dir.path().join("db").display());
-    store::migrate(&url).await.unwrap();
-    let store = store::open(&url, 1).await.unwrap();
+    let (store, dir) = fixture::store().await;
     fill(&store).await;
     let registry = Registry::new();
-    let settings = directory::Settings {
-        max_devices: 1,
-        claims: ClaimRules::default(),
-        domains: [].into(),
-        max_subscriptions: 1,
-        life: LifeSettings::default(),
-    };
-    let metrics = DirectoryMetrics::register(&registry).unwrap();
-    let directory = Directory::new(store.clone(), Arc::new(SystemClock), settings, metrics);
-    let metrics = ArchiveMetrics::register(&registry).unwrap();
-    let archive = Archive::new(store, PageLimits::default(), Arc::new(SystemClock), metrics);
     let domain = |name: &str| DomainPart::new(name).unwrap().into_owned();
     let (link, state) = watch::channel(LinkState::Up);
     let stop = CancellationToken::new();
@@ -62,7 +47,7 @@ async fn world(enabled: bool) -> World {
         enabled,
         servers: Servers::new([domain("example.org"), domain("example.net")]),
         aliases: Arc::new(Aliases::new(domain(COMPONENT), [domain("example.org"), domain("example.net")])),
-        service: Service::new(Arc::new(directory), archive, Box::new(AllStored)),
+        service: fixture::service(store, &registry, Box::new(AllStored)),
         grants: Grants::new(state),
         metrics: DelegationMetrics::register(&registry).unwrap(),
         stop: stop.clone(),

@@ -24,8 +24,10 @@ use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, DeviceId, Direction,
 use crate::stanza::copies::{self, CopyOf, RefusedCopy};
 use crate::stanza::error::{Condition, StanzaError};
 use crate::stanza::incoming::Incoming;
-use crate::stanza::message::Message;
-use crate::stanza::{ephemeral, key_exchange, omemo};
+use crate::stanza::message::{Message, MessageError};
+use crate::stanza::omemo::{self, Encrypted};
+use crate::stanza::tree::Element;
+use crate::stanza::{ephemeral, key_exchange};
 
 /// Longest message taken, in bytes: with what is put around it in an answer, it must fit into one stanza.
 const MAX_MESSAGE: usize = LONGEST_STANZA - 32 * 1024;
@@ -129,8 +131,9 @@ impl CopyDoor {
         let copies =
             copies::parse(batch).map_err(|error| StanzaError::new(Condition::BadRequest, error.to_string()))?;
         let (mut messages, mut senders, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let mut read = None;
         for copy in copies {
-            match copy.and_then(|copy| self.prepare(&iq.from, copy)) {
+            match copy.and_then(|copy| self.prepare(&iq.from, copy, &mut read)) {
                 Ok(Some(message)) => {
                     senders.extend(message.sender);
                     put(&mut messages, message.archived);
@@ -165,8 +168,13 @@ impl CopyDoor {
         })
     }
 
-    /// A copy as it is stored; `None` for one that is not kept.
-    fn prepare(&self, server: &Jid, copy: CopyOf<'_, '_>) -> Result<Option<Prepared>, RefusedCopy> {
+    /// A copy as it is stored; `None` for one that is not kept. `read` is the message that was read last.
+    fn prepare<'e>(
+        &self,
+        server: &Jid,
+        copy: CopyOf<'e, '_>,
+        read: &mut Option<Read<'e>>,
+    ) -> Result<Option<Prepared>, RefusedCopy> {
         let refused = |reason: &str| RefusedCopy {
             owner: copy.owner.to_string(),
             id: copy.id.to_string(),
@@ -175,12 +183,17 @@ impl CopyDoor {
         if !self.servers.may_speak_for(server, &copy.owner) {
             return Err(refused("a server speaks for its own accounts only"));
         }
-        let message = Message::split(copy.message, &[copy.owner.jid()]).map_err(|error| refused(&error.to_string()))?;
+        let known = read.take().filter(|known| known.is_of(copy.message));
+        let known = match known {
+            Some(known) => known,
+            None => Read::of(&copy).map_err(|error| refused(&error.to_string()))?,
+        };
+        let Read { message, encrypted, verdict, .. } = read.insert(known);
         if message.body.len() > MAX_MESSAGE {
             return Err(refused("the message is too long for any answer"));
         }
-        let from = message.from.ok_or_else(|| refused("the message has no sender"))?;
-        let to = message.to.unwrap_or_else(|| copy.owner.jid().clone().into());
+        let from = message.from.clone().ok_or_else(|| refused("the message has no sender"))?;
+        let to = message.to.clone().unwrap_or_else(|| copy.owner.jid().clone().into());
         let (own, peer) = match copy.direction {
             Direction::Sent => (from, to),
             Direction::Received => (to, from),
@@ -188,8 +201,7 @@ impl CopyDoor {
         if own.to_bare() != *copy.owner.jid() {
             return Err(refused("the message is not one of its owner's"));
         }
-        let encrypted = omemo::find(copy.message);
-        let class = match self.services.retention.get().apply(classify_with(copy.message, &encrypted)) {
+        let class = match self.services.retention.get().apply(*verdict) {
             Verdict::Archive(class) => class,
             Verdict::Skip(reason) => {
                 self.services.metrics.skipped(reason);
@@ -206,7 +218,7 @@ impl CopyDoor {
         let (origin, retracts) = origin_of(&self.services.ids, copy.message, class, (&author, &recipient), at);
         let from = Requester::new(if copy.direction == Direction::Sent { own.clone() } else { peer.clone() });
         let key_exchanges = Owner::new(recipient)
-            .map(|recipient| key_exchange::find_in(&encrypted, &from, &recipient))
+            .map(|recipient| key_exchange::find_in(encrypted, &from, &recipient))
             .unwrap_or_default();
         let stored = Copy {
             owner: copy.owner,
@@ -222,8 +234,15 @@ impl CopyDoor {
             session: Requester::new(own),
             devices,
         });
-        let archived =
-            ArchivedMessage { class, at, body: message.body, origin, retracts, copies: vec![stored], key_exchanges };
+        let archived = ArchivedMessage {
+            class,
+            at,
+            body: message.body.clone(),
+            origin,
+            retracts,
+            copies: vec![stored],
+            key_exchanges,
+        };
         Ok(Some(Prepared { archived, sender }))
     }
 
@@ -244,6 +263,32 @@ impl CopyDoor {
         if let Err(error) = self.services.directory.all_sent_with(&sent).await {
             tracing::warn!(%error, "could not remember which devices sessions are");
         }
+    }
+}
+
+/// What is in a message, whosever copy it is. The recipient's copy of a message comes right behind the sender's, and is the
+/// same.
+struct Read<'e> {
+    raw: &'e str,
+    message: Message,
+    encrypted: Vec<Encrypted<'e>>,
+    verdict: Verdict,
+}
+
+impl<'e> Read<'e> {
+    fn of(copy: &CopyOf<'e, '_>) -> Result<Self, MessageError> {
+        let encrypted = omemo::find(copy.message);
+        Ok(Self {
+            raw: copy.message.raw(),
+            message: Message::split(copy.message, &[copy.owner.jid()])?,
+            verdict: classify_with(copy.message, &encrypted),
+            encrypted,
+        })
+    }
+
+    /// Whether this is what is in another copy. What is taken out of a message by whose copy it is, is its stanza-id.
+    fn is_of(&self, other: &Element<'_>) -> bool {
+        self.raw == other.raw() && other.children().iter().all(|child| child.name() != "stanza-id")
     }
 }
 

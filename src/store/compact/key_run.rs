@@ -8,6 +8,12 @@
 //! form, count, length of the shortest, split, which bytes all have in common (a bit each), those bytes,
 //! then of each header: its number, how much longer it is (unless none is), its other bytes
 //! ```
+//!
+//! Nearly all are of one of two kinds of which it is known what is in them ([`layout`](super::layout)):
+//!
+//! ```text
+//! form with its layout, count, then of each header: its number, what is its own
+//! ```
 
 use std::ops::Range;
 
@@ -15,6 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memchr;
 
+use super::layout::Layout;
 use super::unpack::{push_base64, push_decimal};
 use super::{Bytes, mark, pack, push_number};
 
@@ -33,6 +40,8 @@ const CLOSING: &[u8] = b"</key>";
 const FORMS: [(&[u8], &[u8]); 2] = [(b"<key rid='", b"'>"), (b"<key rid=\"", b"\">")];
 /// Added to the form where the headers are not all of one length.
 const UNEVEN: u8 = 0x80;
+/// Added to the form, with twice the number of the layout, where all headers have one.
+const LAID_OUT: u8 = 0x40;
 
 /// A header of a run: its number, and its bytes by their place among those of all headers.
 struct Header {
@@ -101,7 +110,7 @@ impl Run {
     }
 }
 
-/// The headers that a text begins with, if there are at least two of them, and how long they are as text.
+/// The headers that a text begins with, if they are at least two or have a layout, and how long they are as text.
 pub(super) fn write_run(text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (form, (opening, middle)) = (0_u8..).zip(FORMS).find(|(_, (opening, _))| text.starts_with(opening))?;
     let mut run = Run::default();
@@ -110,10 +119,25 @@ pub(super) fn write_run(text: &[u8]) -> Option<(Vec<u8>, usize)> {
         let Some(after) = run.take(rest, opening, middle) else { break };
         rest = after;
     }
-    if run.headers.len() < 2 {
-        return None;
+    let written = match write_laid_out(form, &run) {
+        None if run.headers.len() < 2 => return None,
+        None => write(form, &run)?,
+        Some(written) => written,
+    };
+    Some((written, text.len().saturating_sub(rest.len())))
+}
+
+/// Writes headers that all have one layout.
+fn write_laid_out(form: u8, run: &Run) -> Option<Vec<u8>> {
+    let layout = Layout::of(run.bytes(run.headers.first()?))?;
+    let mut out = Vec::with_capacity(run.bytes.len());
+    out.extend([mark::KEYS, form | LAID_OUT | layout.number << 1]);
+    push_number(&mut out, run.headers.len());
+    for header in &run.headers {
+        out.extend_from_slice(&header.device.to_be_bytes());
+        layout.take_apart(run.bytes(header), &mut out)?;
     }
-    Some((write(form, &run)?, text.len().saturating_sub(rest.len())))
+    Some(out)
 }
 
 fn write(form: u8, run: &Run) -> Option<Vec<u8>> {
@@ -213,6 +237,9 @@ impl Stretches {
 /// Restores the headers, behind the mark.
 pub(super) fn restore_run(bytes: &mut Bytes<'_>, out: &mut Vec<u8>) -> Option<()> {
     let form = bytes.byte()?;
+    if form & LAID_OUT != 0 {
+        return restore_laid_out(form & !LAID_OUT, bytes, out);
+    }
     let uneven = form & UNEVEN != 0;
     let (opening, middle) = FORMS.get(usize::from(form & !UNEVEN))?;
     let count = bytes.number().filter(|count| *count <= MOST)?;
@@ -230,11 +257,30 @@ pub(super) fn restore_run(bytes: &mut Bytes<'_>, out: &mut Vec<u8>) -> Option<()
         let additional = bytes.take(more)?;
         header.clear();
         stretches.join(&mut header, in_common, bytes.take(others)?, additional)?;
-        out.extend_from_slice(opening);
-        push_decimal(out, device);
-        out.extend_from_slice(middle);
-        push_base64(out, &header)?;
-        out.extend_from_slice(CLOSING);
+        push_header(out, (opening, middle), device, &header)?;
     }
+    Some(())
+}
+
+fn restore_laid_out(form: u8, bytes: &mut Bytes<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let layout = Layout::numbered(form >> 1)?;
+    let around = *FORMS.get(usize::from(form & 1))?;
+    let count = bytes.number().filter(|count| *count <= MOST)?;
+    let mut header = Vec::with_capacity(LONGEST);
+    for _ in 0..count {
+        let device = bytes.four()?;
+        header.clear();
+        layout.put_together(bytes, &mut header)?;
+        push_header(out, around, device, &header)?;
+    }
+    Some(())
+}
+
+fn push_header(out: &mut Vec<u8>, (opening, middle): (&[u8], &[u8]), device: u32, header: &[u8]) -> Option<()> {
+    out.extend_from_slice(opening);
+    push_decimal(out, device);
+    out.extend_from_slice(middle);
+    push_base64(out, header)?;
+    out.extend_from_slice(CLOSING);
     Some(())
 }

@@ -15,6 +15,7 @@
 //! | any other | belongs to the message itself, as everything did before there were marks |
 
 mod key_run;
+mod layout;
 mod pack;
 mod phrases;
 mod unpack;
@@ -43,6 +44,8 @@ mod mark {
     pub(super) const AGAIN: u8 = 5;
     /// Headers for several devices.
     pub(super) const KEYS: u8 = 6;
+    /// The first UUID of the message again.
+    pub(super) const FIRST_UUID: u8 = 7;
 }
 
 /// The bytes to store for a message.

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memchr;
+use memchr::memchr2;
 
 use super::{MARKED, key_run, mark, phrases, push_number};
 
@@ -10,11 +10,19 @@ use super::{MARKED, key_run, mark, phrases, push_number};
 const REMEMBERED: usize = 1 << 10;
 /// Shortest repetition that is looked at.
 const SHORTEST: usize = 6;
+/// Length of a UUID as text.
+const UUID: usize = 36;
 
 /// Writes a message as marks. The result may be longer than the message.
 pub(super) fn pack(message: &[u8]) -> Vec<u8> {
-    let mut writer =
-        Writer { message, at: 0, plain: 0, out: Vec::with_capacity(message.len()), seen: vec![u32::MAX; REMEMBERED] };
+    let mut writer = Writer {
+        message,
+        at: 0,
+        plain: 0,
+        out: Vec::with_capacity(message.len()),
+        seen: vec![u32::MAX; REMEMBERED],
+        first_uuid: None,
+    };
     writer.out.push(MARKED);
     while writer.step() {}
     writer.out
@@ -29,6 +37,8 @@ struct Writer<'a> {
     out: Vec<u8>,
     /// By a hash of four bytes, where they stood last.
     seen: Vec<u32>,
+    /// The first UUID.
+    first_uuid: Option<&'a [u8]>,
 }
 
 /// What the text from here on can be written as.
@@ -51,6 +61,10 @@ impl Candidate {
             Mark::Value(written) => written.len(),
         };
         self.length.saturating_sub(written)
+    }
+
+    fn is_uuid(&self) -> bool {
+        matches!(&self.mark, Mark::Value(written) if written.first() == Some(&mark::UUID))
     }
 
     fn push(&self, out: &mut Vec<u8>) {
@@ -84,6 +98,9 @@ impl Writer<'_> {
         if let Some(best) = self.best(rest, byte, before) {
             self.flush();
             best.push(&mut self.out);
+            if self.first_uuid.is_none() && best.is_uuid() {
+                self.first_uuid = rest.get(..UUID);
+            }
             self.remember(self.at);
             self.at = self.at.saturating_add(best.length);
             return true;
@@ -107,12 +124,20 @@ impl Writer<'_> {
         }
         let phrase = phrases::longest(rest).map(|(code, length)| Candidate { mark: Mark::Phrase(code), length });
         let value = match before {
-            Some(b'>') => base64(rest).or_else(|| uuid(rest)),
-            Some(b'\'' | b'"') => uuid(rest).or_else(|| number(rest)),
+            Some(b'>') => base64(rest).or_else(|| self.uuid(rest)),
+            Some(b'\'' | b'"') => self.uuid(rest).or_else(|| number(rest)),
             _ => None,
         };
         let candidates = [phrase, value, self.again(rest)];
         candidates.into_iter().flatten().filter(|best| best.saved() > 0).max_by_key(Candidate::saved)
+    }
+
+    /// A UUID in small letters.
+    fn uuid(&self, text: &[u8]) -> Option<Candidate> {
+        if self.first_uuid.is_some_and(|first| text.starts_with(first)) {
+            return Some(Candidate { mark: Mark::Value(vec![mark::FIRST_UUID]), length: UUID });
+        }
+        uuid(text)
     }
 
     /// Writes the bytes that cannot stand for themselves, all of which come before the present place.
@@ -134,9 +159,9 @@ impl Writer<'_> {
     /// What stood before already.
     fn again(&self, rest: &[u8]) -> Option<Candidate> {
         let from = usize::try_from(*self.seen.get(slot(rest)?)?).ok().filter(|from| *from < self.at)?;
-        let length = self.message.get(from..)?.iter().zip(rest).take_while(|(a, b)| a == b).count();
-        // No further than to where it would repeat itself.
-        let length = length.min(self.at.saturating_sub(from));
+        // Compared no further than to where it would repeat itself: what repeats throughout a message would be read to its
+        // end at every byte.
+        let length = self.message.get(from..self.at)?.iter().zip(rest).take_while(|(a, b)| a == b).count();
         if length < SHORTEST {
             return None;
         }
@@ -159,8 +184,9 @@ fn slot(text: &[u8]) -> Option<usize> {
 
 /// Base64 up to the next `<`, if it is written as we would write it.
 fn base64(text: &[u8]) -> Option<Candidate> {
-    let digits = text.get(..memchr(b'<', text)?)?;
-    if digits.len() < 8 {
+    // A `>`, which is looked behind as well, ends the search: many of them would have the message read many times.
+    let (digits, rest) = text.split_at_checked(memchr2(b'<', b'>', text)?)?;
+    if digits.len() < 8 || !rest.starts_with(b"<") {
         return None;
     }
     // Takes nothing but the one way to write the bytes.
@@ -173,8 +199,7 @@ fn base64(text: &[u8]) -> Option<Candidate> {
 
 /// A UUID in small letters.
 fn uuid(text: &[u8]) -> Option<Candidate> {
-    const LENGTH: usize = 36;
-    let text = text.get(..LENGTH)?;
+    let text = text.get(..UUID)?;
     let mut written = Vec::with_capacity(17);
     written.push(mark::UUID);
     let mut half = None;
@@ -191,7 +216,7 @@ fn uuid(text: &[u8]) -> Option<Candidate> {
             Some(upper) => written.push(upper | four),
         }
     }
-    Some(Candidate { mark: Mark::Value(written), length: LENGTH })
+    Some(Candidate { mark: Mark::Value(written), length: UUID })
 }
 
 /// A decimal number that ends with a quote.

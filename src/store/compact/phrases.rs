@@ -115,6 +115,13 @@ const PHRASES: &[&str] = &[
     "&gt;",
     "&quot;",
     "&apos;",
+    "<message type='chat' id='",
+    "'><encrypted xmlns='eu.siacs.conversations.axolotl'><header sid='",
+    "'><encrypted xmlns='urn:xmpp:omemo:2'><header sid='",
+    "<encryption xmlns='urn:xmpp:eme:0' name='OMEMO' namespace='eu.siacs.conversations.axolotl'/>",
+    "<encryption xmlns='urn:xmpp:eme:0' name='OMEMO' namespace='urn:xmpp:omemo:2'/>",
+    "'/></message>",
+    "</body></message>",
 ];
 
 /// The byte that stands for the first phrase.
@@ -184,5 +191,7 @@ mod tests {
         assert!(PHRASES.len() <= 128);
         let first = PHRASES[..110].join("\n");
         assert_eq!(hex::encode(&Sha256::digest(first.as_bytes())[..8]), "2cb07e43e165518e");
+        let next = PHRASES[110..117].join("\n");
+        assert_eq!(hex::encode(&Sha256::digest(next.as_bytes())[..8]), "e32e0bd4a9219304");
     }
 }

@@ -14,6 +14,7 @@ pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let mut out = Vec::with_capacity(packed.len().saturating_mul(2));
+    let mut first_uuid = None;
     while let Some(byte) = bytes.byte() {
         match byte {
             b' '..=b'~' => out.push(byte),
@@ -26,7 +27,12 @@ pub(super) fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
                 push_base64(&mut out, bytes.take(count)?)?;
             }
             mark::NUMBER => push_decimal(&mut out, bytes.four()?),
-            mark::UUID => push_uuid(&mut out, bytes.take(16)?),
+            mark::UUID => {
+                let uuid = bytes.take(16)?;
+                first_uuid.get_or_insert(uuid);
+                push_uuid(&mut out, uuid);
+            }
+            mark::FIRST_UUID => push_uuid(&mut out, first_uuid?),
             mark::AGAIN => {
                 let back = bytes.number()?;
                 let length = bytes.number()?;

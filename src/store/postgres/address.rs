@@ -42,13 +42,6 @@ impl Addresses {
     }
 }
 
-/// The number of a JID, if the archive has one for it.
-pub(super) async fn number(connection: &mut PgConnection, account: i64, jid: &str) -> Result<i32, StoreError> {
-    let number =
-        sqlx::query_scalar("SELECT number FROM address WHERE account = $1 AND jid = $2").bind(account).bind(jid);
-    Ok(number.fetch_optional(connection).await?.unwrap_or(UNKNOWN))
-}
-
 /// Forgets those of these addresses that no copy names any more: who writes chooses its resource, each time anew if it likes.
 /// The owner's own stay. Where somebody appends at this moment, nothing is forgotten: it may be about to name them.
 pub(super) async fn forget(
@@ -100,16 +93,15 @@ pub(super) async fn numbers(
     ends: &mut BTreeMap<String, ArchiveEnd>,
 ) -> Result<Vec<Numbers>, StoreError> {
     let own_full: Vec<Option<String>> = entries.iter().map(own_full).collect();
-    let mut numbers: HashMap<(i64, &str), i32> = HashMap::new();
-    let (mut accounts, mut jids) = (Vec::new(), Vec::new());
-    for (entry, own_full) in entries.iter().zip(&own_full) {
-        for jid in [Some(entry.peer.as_str()), peer_full(entry), own_full.as_deref()].into_iter().flatten() {
-            if numbers.insert((entry.account, jid), UNKNOWN).is_none() {
-                accounts.push(entry.account);
-                jids.push(jid);
-            }
-        }
-    }
+    let named = entries.iter().zip(&own_full).flat_map(|(entry, own_full)| {
+        let jids = [Some(entry.peer.as_str()), peer_full(entry), own_full.as_deref()];
+        jids.into_iter().flatten().map(|jid| (entry.account, jid))
+    });
+    let mut numbers: HashMap<(i64, &str), i32> = named.map(|name| (name, UNKNOWN)).collect();
+    let mut names: Vec<(i64, &str)> = numbers.keys().copied().collect();
+    // In the order of the index: what is looked up next stands near what was looked up last.
+    names.sort_unstable();
+    let (accounts, jids): (Vec<i64>, Vec<&str>) = names.into_iter().unzip();
     let known: Vec<(i64, i32)> = sqlx::query_as(
         "SELECT named.place, a.number FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS named (account, jid, place)
          CROSS JOIN LATERAL (SELECT number FROM address

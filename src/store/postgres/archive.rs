@@ -34,7 +34,7 @@ impl ArchiveStore for PostgresStore {
     async fn page(&self, query: &PageQuery, now: Timestamp) -> Result<Page, StoreError> {
         self.snapshot("page", |mut db| async move {
             let answer = page::page(&mut db, query, now).await?;
-            db.abandon(answer).await
+            Ok(db.leave(answer))
         })
         .await
     }
@@ -42,7 +42,7 @@ impl ArchiveStore for PostgresStore {
     async fn count(&self, owner: &Owner, filter: &Filter, _now: Timestamp) -> Result<u64, StoreError> {
         self.snapshot("count", |mut db| async move {
             let answer = page::count(&mut db, owner, filter).await?;
-            db.abandon(answer).await
+            Ok(db.leave(answer))
         })
         .await
     }
@@ -50,7 +50,7 @@ impl ArchiveStore for PostgresStore {
     async fn ends(&self, owner: &Owner, now: Timestamp) -> Result<Option<(StoredCopy, StoredCopy)>, StoreError> {
         self.snapshot("ends", |mut db| async move {
             let answer = page::ends(&mut db, owner, now).await?;
-            db.abandon(answer).await
+            Ok(db.leave(answer))
         })
         .await
     }

@@ -7,7 +7,8 @@ use crate::store::StoreError;
 
 /// Marks the prekeys that key exchanges name as consumed, where the sender's account was issued one with that id. Of
 /// several that had the id one after the other: the one that this very device or session was issued, else the one still in
-/// the bundle, else the newest.
+/// the bundle, else the newest. One that this very device or session has used up stands before all others': it has sent
+/// the same once more, and nothing else is used up.
 pub(super) async fn consume(
     connection: &mut PgConnection,
     exchanges: &[&KeyExchange],
@@ -27,23 +28,24 @@ pub(super) async fn consume(
          JOIN account a ON a.jid = n.owner
          CROSS JOIN LATERAL (
              SELECT issued.key FROM (
-                 SELECT i.key, i.claimant, i.withdrawn, i.upload FROM prekey i
+                 SELECT i.key, i.claimant, i.withdrawn, i.upload, i.consumed_at FROM prekey i
                  WHERE i.account = a.id AND i.protocol = n.protocol AND i.device = n.device
                  AND i.claimant >= n.sender AND i.claimant < n.sender || '0'
                  AND substr(i.claimant, length(n.sender) + 1, 1) IN ('', '/', ' ')
-                 AND i.prekey_id = n.prekey_id AND i.consumed_at IS NULL
+                 AND i.prekey_id = n.prekey_id
                  UNION ALL
-                 SELECT i.key, l.claimant, i.withdrawn, i.upload FROM last_resort l
+                 SELECT i.key, l.claimant, i.withdrawn, i.upload, i.consumed_at FROM last_resort l
                  JOIN prekey i ON i.account = l.account AND i.protocol = l.protocol AND i.device = l.device
                      AND i.key = l.key
                  WHERE l.account = a.id AND l.protocol = n.protocol AND l.device = n.device
                  AND l.claimant >= n.sender AND l.claimant < n.sender || '0'
                  AND substr(l.claimant, length(n.sender) + 1, 1) IN ('', '/', ' ')
-                 AND i.prekey_id = n.prekey_id AND i.consumed_at IS NULL) issued
-             ORDER BY coalesce(issued.claimant IN (n.claimant, n.or_claimant), false) DESC, issued.withdrawn,
-                 issued.upload DESC
+                 AND i.prekey_id = n.prekey_id) issued
+             ORDER BY coalesce(issued.claimant IN (n.claimant, n.or_claimant), false) DESC,
+                 issued.consumed_at IS NOT NULL, issued.withdrawn, issued.upload DESC
              LIMIT 1) used
-         WHERE p.account = a.id AND p.protocol = n.protocol AND p.device = n.device AND p.key = used.key",
+         WHERE p.account = a.id AND p.protocol = n.protocol AND p.device = n.device AND p.key = used.key
+         AND p.consumed_at IS NULL",
     )
     .bind(exchanges.iter().map(|exchange| exchange.owner.as_str()).collect::<Vec<_>>())
     .bind(exchanges.iter().map(|exchange| exchange.protocol.code()).collect::<Vec<_>>())

@@ -44,6 +44,10 @@ impl DirectoryStore for PostgresStore {
             if in_force.ids().eq(seen.iter().copied()) {
                 return db.abandon(list).await;
             }
+            // Once more, now that nobody changes it: of a list that has been deleted meanwhile nothing counts as seen.
+            let Some(account) = account::lock_known(&mut db, owner).await? else { return db.abandon(None).await };
+            let list = device_list::in_force(&mut db, account, protocol).await?;
+            let Some(in_force) = &list else { return db.abandon(None).await };
             device_list::record_seen(&mut db, account, protocol, &[resource], in_force).await?;
             db.commit(list).await
         })

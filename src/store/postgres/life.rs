@@ -235,8 +235,15 @@ async fn forget(connection: &mut PgConnection, place: Place) -> Result<bool, Sto
     Ok(forgotten.rows_affected() > 0)
 }
 
-/// Whether a device is still due: the page that named it is older than this transaction.
+/// Whether a device is still due: the page that named it is older than this transaction. Its signs of life are written
+/// without the lock on the account, but under that on its row: the next one comes after what is done about it now.
 async fn is_due(connection: &mut PgConnection, place: Place, due: Due) -> Result<bool, StoreError> {
+    sqlx::query("SELECT FROM device_life WHERE account = $1 AND protocol = $2 AND device = $3 FOR NO KEY UPDATE")
+        .bind(place.account)
+        .bind(place.protocol.code())
+        .bind(place.device.to_sql())
+        .execute(&mut *connection)
+        .await?;
     let (statement, before) = match due {
         Due::NoBundleSince(before) => (
             "SELECT EXISTS (SELECT FROM device_life WHERE account = $1 AND protocol = $2 AND device = $3

@@ -61,7 +61,7 @@ impl LifecycleStore for PostgresStore {
                          written AS (
                              UPDATE device_life l SET seen_at = seen.at FROM seen
                              WHERE l.account = seen.account AND l.protocol = seen.protocol AND l.device = seen.device
-                             RETURNING seen.jid, l.protocol, l.device, l.quarantined_at < seen.at
+                             RETURNING seen.jid, l.protocol, l.device, (l.quarantined_at < seen.at OR l.cause = 2)
                                  AND NOT (l.cause = 1 AND l.no_bundle_since IS NOT NULL) AS back)
                          SELECT jid, protocol, device FROM written WHERE back",
                     )

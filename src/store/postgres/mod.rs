@@ -31,6 +31,7 @@ mod history;
 mod life;
 mod lifecycle;
 mod notice;
+mod origin;
 mod page;
 mod plain_stock;
 mod preferences;

@@ -2,8 +2,6 @@
 //!
 //! A page is one scan of an index on (account, …, sequence) from its edge; no statement here skips rows by counting them.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
@@ -14,44 +12,42 @@ use crate::store::{Edge, Filter, Page, PageQuery, StoreError, columns};
 use super::address::Addresses;
 use super::conversation::conversation;
 use super::entry::{EntryRow, StoredId};
-use super::{account, address, block, entry};
+use super::{address, block};
 
-/// Reads a page. All statements see one state of the database.
+/// Reads a page. All statements see one state of the database. There are few of them: on a busy machine a page takes as long
+/// as it waits for its turn, on one side or the other, and each statement is two turns more.
 pub(super) async fn page(connection: &mut PgConnection, query: &PageQuery, now: Timestamp) -> Result<Page, StoreError> {
     let PageQuery { owner, filter, edge, max, max_bytes } = query;
-    let Some(account) = account::find(connection, owner).await? else {
+    let Some(archive) = Archive::find(connection, owner, filter, Some(edge)).await? else {
         return Ok(match paging::named(filter, Some(edge)).first() {
             Some(id) => Page::UnknownId((*id).clone()),
             None => Page::Copies { copies: Vec::new(), complete: true, expired_before: None },
         });
     };
-    let range = match range(connection, account, filter, Some(edge)).await? {
+    let range = match archive.range(connection, filter, Some(edge)).await? {
         Ok(range) => range,
         Err(unknown) => return Ok(Page::UnknownId(unknown)),
     };
-    let peer = Peer::of(connection, account, filter).await?;
     let mut scan = QueryBuilder::new("SELECT ");
     scan.push(EntryRow::COLUMNS);
-    restrict(&mut scan, account, &peer, &range);
+    restrict(&mut scan, archive.account, &archive.peer, &range);
     scan.push(if range.backwards { " ORDER BY sequence DESC" } else { " ORDER BY sequence" });
     scan.push(" LIMIT ").push_bind(paging::one_more(*max));
     let rows: Vec<EntryRow> = scan.build_query_as().fetch_all(&mut *connection).await?;
     let most = usize::try_from((*max).max(1)).unwrap_or(usize::MAX);
-    let (mut copies, all) = with_bodies(connection, account, rows, (most, *max_bytes), now).await?;
+    let (mut copies, all) = with_bodies(connection, archive.account, rows, (most, *max_bytes), now).await?;
     if range.backwards {
         copies.reverse();
     }
-    let expired_before = trimmed(connection, account).await?.and_then(|trimmed| trimmed.concerning(filter, &range));
-    Ok(Page::Copies { copies, complete: all, expired_before })
+    Ok(Page::Copies { copies, complete: all, expired_before: archive.trimmed.concerning(filter, &range) })
 }
 
 /// Counts what matches. An id that is not there matches nothing.
 pub(super) async fn count(connection: &mut PgConnection, owner: &Owner, filter: &Filter) -> Result<u64, StoreError> {
-    let Some(account) = account::find(connection, owner).await? else { return Ok(0) };
-    let Ok(range) = range(connection, account, filter, None).await? else { return Ok(0) };
-    let peer = Peer::of(connection, account, filter).await?;
+    let Some(archive) = Archive::find(connection, owner, filter, None).await? else { return Ok(0) };
+    let Ok(range) = archive.range(connection, filter, None).await? else { return Ok(0) };
     let mut count = QueryBuilder::new("SELECT count(*)");
-    restrict(&mut count, account, &peer, &range);
+    restrict(&mut count, archive.account, &archive.peer, &range);
     let count: i64 = count.build_query_scalar().fetch_one(connection).await?;
     Ok(columns::total(count))
 }
@@ -72,35 +68,79 @@ pub(super) async fn ends(
     Ok(read(Edge::First).await?.zip(read(Edge::Last).await?))
 }
 
-/// The range of the sequence that a query is about; `Err` carries a named id that is not in the archive.
-async fn range(
-    connection: &mut PgConnection,
+/// What is to be known of an archive before a query can be put to it.
+struct Archive {
     account: i64,
-    filter: &Filter,
-    edge: Option<&Edge>,
-) -> Result<Result<Range, crate::model::ArchiveId>, StoreError> {
-    let named = paging::named(filter, edge);
-    let places: Places = if named.is_empty() {
-        HashMap::new()
-    } else {
-        let ids: Vec<(i64, StoredId)> = named.iter().map(|id| (account, StoredId::of(id))).collect();
-        let found = entry::find(connection, &ids).await?;
-        found.into_iter().filter_map(|(place, sequence)| Some((named.get(place)?.to_string(), sequence))).collect()
-    };
-    let start = match filter.start {
-        Some(start) => Some(first_at_or_after(connection, account, start.micros()).await?),
-        None => None,
-    };
-    let end = match filter.end {
-        Some(end) => first_at_or_after(connection, account, end.micros().saturating_add(1)).await?.checked_sub(1),
-        None => None,
-    };
-    Ok(Range::new(filter, edge, &places, (start, end)))
+    /// What was trimmed from its oldest end.
+    trimmed: Trimmed,
+    /// The other side that the query asks for.
+    peer: Peer,
+    /// Where the ids are that the query names.
+    places: Places,
+}
+
+impl Archive {
+    /// The archive of an owner who has one.
+    async fn find(
+        connection: &mut PgConnection,
+        owner: &Owner,
+        filter: &Filter,
+        edge: Option<&Edge>,
+    ) -> Result<Option<Self>, StoreError> {
+        type Found = (i64, Option<i64>, Option<i64>, Vec<Option<i32>>, Option<i32>);
+        let named = paging::named(filter, edge);
+        let ids: Vec<StoredId> = named.iter().map(|id| StoredId::of(id)).collect();
+        // What stands in brackets is looked up one after the other, whatever the planner thinks of the archive.
+        let found: Option<Found> = sqlx::query_as(
+            "SELECT a.id, t.expired_until, t.sent_until,
+                 ARRAY(SELECT (SELECT sequence FROM entry WHERE account = a.id AND id_key = named.key
+                                   AND archive_id = named.id AND kind::integer & 8 = named.form LIMIT 1)
+                       FROM unnest($2::integer[], $3::bytea[], $4::integer[]) WITH ORDINALITY
+                           AS named (key, id, form, place)
+                       ORDER BY place),
+                 (SELECT number FROM address WHERE account = a.id AND jid = $5)
+             FROM account a LEFT JOIN archive_trim t ON t.account = a.id WHERE a.jid = $1",
+        )
+        .bind(owner.as_str())
+        .bind(ids.iter().map(|id| id.key).collect::<Vec<_>>())
+        .bind(ids.iter().map(|id| id.bytes.as_slice()).collect::<Vec<_>>())
+        .bind(ids.iter().map(|id| i32::from(id.form)).collect::<Vec<_>>())
+        .bind(filter.with.as_ref().map(|with| with.as_str()))
+        .fetch_optional(connection)
+        .await?;
+        let Some((account, expired_until, sent_until, places, number)) = found else { return Ok(None) };
+        let places = named.iter().zip(places).filter_map(|(id, place)| Some((id.to_string(), i64::from(place?))));
+        Ok(Some(Self {
+            account,
+            trimmed: Trimmed { expired_until, sent_until },
+            peer: Peer::of(filter, number.unwrap_or(address::UNKNOWN)),
+            places: places.collect(),
+        }))
+    }
+
+    /// The range of the sequence that a query is about; `Err` carries a named id that is not in the archive.
+    async fn range(
+        &self,
+        connection: &mut PgConnection,
+        filter: &Filter,
+        edge: Option<&Edge>,
+    ) -> Result<Result<Range, crate::model::ArchiveId>, StoreError> {
+        let account = self.account;
+        let start = match filter.start {
+            Some(start) => Some(first_at_or_after(connection, account, start.micros()).await?),
+            None => None,
+        };
+        let end = match filter.end {
+            Some(end) => first_at_or_after(connection, account, end.micros().saturating_add(1)).await?.checked_sub(1),
+            None => None,
+        };
+        Ok(Range::new(filter, edge, &self.places, (start, end)))
+    }
 }
 
 /// Where the copies of a time and after it begin, by halving: time never decreases with the sequence. A place from which on
 /// every copy is that young, and before which none is.
-async fn first_at_or_after(connection: &mut PgConnection, account: i64, at: i64) -> Result<i64, StoreError> {
+pub(super) async fn first_at_or_after(connection: &mut PgConnection, account: i64, at: i64) -> Result<i64, StoreError> {
     let place: Option<i64> = sqlx::query_scalar(
         "WITH RECURSIVE halved (low, high) AS (
              SELECT oldest.sequence::bigint, newest.sequence::bigint + 1
@@ -130,10 +170,13 @@ enum Peer {
 }
 
 impl Peer {
-    async fn of(connection: &mut PgConnection, account: i64, filter: &Filter) -> Result<Self, StoreError> {
-        let Some(with) = &filter.with else { return Ok(Self::Any) };
-        let number = address::number(connection, account, with.as_str()).await?;
-        Ok(if with.resource().is_some() { Self::Full(number) } else { Self::Bare(number) })
+    /// The one that has this number, if the filter asks for one.
+    fn of(filter: &Filter, number: i32) -> Self {
+        match &filter.with {
+            None => Self::Any,
+            Some(with) if with.resource().is_some() => Self::Full(number),
+            Some(_) => Self::Bare(number),
+        }
     }
 }
 
@@ -221,9 +264,4 @@ pub(super) async fn with_bodies(
     let all = bodied.len() == found;
     let copies = bodied.into_iter().map(|(row, body)| row.into_copy(body.map(Bytes::from), &addresses));
     Ok((copies.collect::<Result<_, _>>()?, all))
-}
-
-async fn trimmed(connection: &mut PgConnection, account: i64) -> Result<Option<Trimmed>, StoreError> {
-    let trimmed = sqlx::query_as("SELECT expired_until, sent_until FROM archive_trim WHERE account = $1").bind(account);
-    Ok(trimmed.fetch_optional(connection).await?)
 }

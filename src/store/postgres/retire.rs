@@ -7,7 +7,8 @@ use sqlx::PgConnection;
 
 use super::block::Place;
 use super::entry::EntryRow;
-use super::{PostgresStore, account, block, page};
+use super::origin::Gone;
+use super::{PostgresStore, account, block, origin, page};
 use crate::model::{Owner, StoredCopy, Timestamp};
 use crate::store::{LiveCopy, RetireStore, Skimmed, StoreError};
 
@@ -68,9 +69,9 @@ async fn retire(
     let Some(account) = account::find(connection, owner).await? else { return Ok(0) };
     let places: BTreeSet<i64> = sequences.iter().copied().collect();
     // The rows are locked before they are changed: nobody else retires or erases the same copy.
-    let copies: Vec<(i32, i32, i16)> = sqlx::query_as(
-        "SELECT e.sequence, e.block, e.position FROM unnest($2::bigint[]) AS named (place)
-         CROSS JOIN LATERAL (SELECT sequence, block, position FROM entry
+    let copies: Vec<(i32, i32, i16, i64, i32, i64)> = sqlx::query_as(
+        "SELECT e.sequence, e.block, e.position, e.origin, e.peer, e.at FROM unnest($2::bigint[]) AS named (place)
+         CROSS JOIN LATERAL (SELECT sequence, block, position, origin, peer, at FROM entry
              WHERE account = $1 AND sequence = named.place AND block <> 0 LIMIT 1 FOR UPDATE) e
          ORDER BY e.sequence",
     )
@@ -89,8 +90,19 @@ async fn retire(
     .bind(copies.iter().map(|(sequence, ..)| *sequence).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
-    let places: Vec<Place> = copies.iter().map(|(_, block, position)| (*block, *position)).collect();
+    let places: Vec<Place> = copies.iter().map(|(_, block, position, ..)| (*block, *position)).collect();
     block::release(connection, &places).await?;
+    let gone: Vec<Gone> = copies
+        .iter()
+        .filter(|(_, _, _, origin, ..)| *origin != 0)
+        .map(|(_, block, position, origin, peer, at)| Gone {
+            origin: *origin,
+            place: (*block, *position),
+            peer: *peer,
+            at: *at,
+        })
+        .collect();
+    origin::hand_over(connection, account, &gone).await?;
     sqlx::query(
         "INSERT INTO archive_trim (account, due_at) VALUES ($1, $2)
          ON CONFLICT (account) DO UPDATE SET due_at = least(archive_trim.due_at, excluded.due_at)",

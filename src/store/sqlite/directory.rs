@@ -44,14 +44,17 @@ impl DirectoryStore for SqliteStore {
             })
             .await?;
         let (Some(in_force), Some((account, resource, seen))) = (&list, seen) else { return Ok(list) };
-        if !in_force.ids().eq(seen) {
-            self.transaction("list-seen", |mut db| async move {
-                device_list::record_seen(&mut db, account, protocol, &[resource], in_force).await?;
-                db.commit(()).await
-            })
-            .await?;
+        if in_force.ids().eq(seen) {
+            return Ok(list);
         }
-        Ok(list)
+        self.transaction("list-seen", |mut db| async move {
+            // Once more, now that nobody changes it: of a list that has been deleted meanwhile nothing counts as seen.
+            let list = device_list::in_force(&mut db, account, protocol).await?;
+            let Some(in_force) = &list else { return db.abandon(None).await };
+            device_list::record_seen(&mut db, account, protocol, &[resource], in_force).await?;
+            db.commit(list).await
+        })
+        .await
     }
 
     async fn publish_device_list(

@@ -48,7 +48,7 @@ impl LifecycleStore for SqliteStore {
                         "UPDATE device_life SET seen_at = ?4
                          WHERE account = (SELECT id FROM account WHERE jid = ?1) AND protocol = ?2 AND device = ?3
                          AND seen_at < ?4
-                         RETURNING quarantined_at < ?4 AND NOT (cause = 1 AND no_bundle_since IS NOT NULL)",
+                         RETURNING (quarantined_at < ?4 OR cause = 2) AND NOT (cause = 1 AND no_bundle_since IS NOT NULL)",
                     )
                     .bind(sign.place.owner.as_str())
                     .bind(sign.place.protocol.code())

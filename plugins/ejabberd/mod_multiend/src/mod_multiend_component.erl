@@ -77,11 +77,12 @@ from_component({#iq{from = #jid{luser = <<>>, lserver = From}, to = #jid{luser =
 		    type = Type, id = Id, sub_els = Els} = IQ, #{remote_server := From} = State} = Acc) ->
     case {Type, Id, Els} of
 	{_, <<?PREFIX, Rest/binary>>, _} when Type =:= result; Type =:= error ->
-	    case node_of(Rest) of
+	    %% No name of a process is made of whatever a component writes to.
+	    case gen_mod:is_loaded(Host, mod_multiend) andalso node_of(Rest) of
 		{ok, Node} ->
 		    {proc(Host), Node} ! {answer, self(), IQ},
 		    {stop, {drop, State}};
-		error -> Acc
+		_ -> Acc
 	    end;
 	{set, _, [#xmlel{name = <<"changed">>} = El]} ->
 	    case fxml:get_tag_attr_s(<<"xmlns">>, El) =:= ?NS_MULTIEND_PLUGIN andalso lists:member(Host, hosts())
