@@ -21,7 +21,6 @@
 -define(READ_BYTES, 262144).
 -define(KNOWN_IDS, 10000).         % How many ids of copies are remembered, at most twice that.
 -define(APPEND_TIMEOUT, 15000).
--define(GATHERING, 3).             % How long a write waits for others to share it, in milliseconds after the one before.
 
 -type position() :: {Segment :: pos_integer(), Offset :: non_neg_integer()}.
 -export_type([position/0]).
@@ -43,9 +42,6 @@
 		bytes = 0 :: non_neg_integer(),
 		start :: undefined | position(),
 		batch = [] :: [#append{}],           % what is to be written next, newest first
-		urgent = false :: boolean(),         % somebody who can do nothing else waits for the batch
-		flush = no :: no | soon | now,       % whether the order to write it is on its way
-		written_at :: integer(),             % when the last write began, in milliseconds
 		wait_for_batch = [] :: [{gen_server:from(), all | {binary(), binary()}}], % who asks whether it is written
 		wait_for_write = [] :: [{gen_server:from(), all | {binary(), binary()}}], % the same of what the writer has
 		fails = false :: boolean(),
@@ -207,7 +203,6 @@ init(Host) ->
     Writer = mod_multiend_writer:start_link(self()),
     State = #state{host = Host, directory = Dir, max_bytes = Opt(journal_size), sync = Opt(journal_sync), writer = Writer,
 		   last = Last + 1, sizes = Sizes#{Last + 1 => 0}, bytes = Bytes,
-		   written_at = now_ms() - ?GATHERING,
 		   start = {case Numbers of [] -> Last + 1; [Oldest | _] -> Oldest end, 0}},
     %% Whoever cannot write here finds out now.
     mod_multiend_writer:write(Writer, segment_path(Dir, Last + 1), 0, [], Opt(journal_sync)),
@@ -225,12 +220,11 @@ next_segment(#state{last = Last, sizes = Sizes} = State) ->
 
 tail(#state{last = Last, sizes = Sizes}) -> {Last, maps:get(Last, Sizes)}.
 
-handle_call({append, Append}, From, State) -> {noreply, hurry(add(Append#append{from = From}, State))};
+handle_call({append, Append}, From, State) -> {noreply, add(Append#append{from = From}, State)};
 handle_call({written, Key}, From, #state{batch = Batch, writing = Writing} = State) ->
     #state{wait_for_batch = ForBatch, wait_for_write = ForWrite} = State,
     IsIn = fun(Appends) -> Appends =/= [] andalso (Key =:= all orelse lists:keymember(Key, #append.key, Appends)) end,
     case IsIn(Batch) of
-	true when Key =:= all -> {noreply, hurry(State#state{wait_for_batch = [{From, Key} | ForBatch]})};
 	true -> {noreply, State#state{wait_for_batch = [{From, Key} | ForBatch]}};
 	false ->
 	    case IsIn(Writing) of
@@ -242,12 +236,12 @@ handle_call(positions, _, State) -> {reply, {State#state.start, tail(State)}, St
 handle_call(bytes, _, #state{bytes = Bytes} = State) -> {reply, Bytes, State};
 handle_call(_, _, State) -> {reply, {error, unknown}, State}.
 
-handle_cast({append, Append}, State) -> {noreply, gather(add(Append, State))};
+handle_cast({append, Append}, State) -> {noreply, add(Append, State)};
 handle_cast({forget, Position}, State) -> {noreply, forget_before(Position, State)};
 handle_cast(_, State) -> {noreply, State}.
 
-handle_info(flush, State) -> {noreply, flush(State#state{flush = no})};
-handle_info({written, Writer, Result}, #state{writer = Writer} = State) -> {noreply, go_on(written(Result, State))};
+handle_info(flush, State) -> {noreply, flush(State)};
+handle_info({written, Writer, Result}, #state{writer = Writer} = State) -> {noreply, flush(written(Result, State))};
 handle_info(sync, State) -> {noreply, sync(State#state{sync_timer = undefined})};
 handle_info({'EXIT', Pid, _}, #state{syncer = Pid} = State) -> {noreply, sync_soon(State#state{syncer = undefined})};
 handle_info({'EXIT', _, Reason}, State) when Reason =/= normal -> {stop, Reason, State};
@@ -265,36 +259,10 @@ drain(#state{writer = Writer} = State) ->
 
 code_change(_, State, _) -> {ok, State}.
 
-add(Append, #state{batch = Batch} = State) -> State#state{batch = [Append | Batch]}.
-
-%% Each write costs the machine errands, whatever it holds, so what comes densely is gathered for a moment. The first copy after
-%% a pause does not wait (that of its recipient, which comes just behind it, may), nor does what somebody waits for who sends
-%% nothing more until then.
-gather(#state{writing = [_ | _]} = State) -> State;
-gather(#state{flush = no, written_at = Last} = State) ->
-    case now_ms() - Last of
-	Passed when Passed >= ?GATHERING -> flush_now(State);
-	Passed ->
-	    _ = erlang:send_after(?GATHERING - Passed, self(), flush),
-	    State#state{flush = soon}
-    end;
-gather(State) -> State.
-
-hurry(#state{writing = [_ | _]} = State) -> State#state{urgent = true};
-hurry(#state{flush = now} = State) -> State#state{urgent = true};
-hurry(State) -> flush_now(State#state{urgent = true}).
-
-%% The order comes behind all that have asked by now.
-flush_now(State) ->
-    self() ! flush,
-    State#state{flush = now}.
-
-%% A write is done.
-go_on(#state{batch = []} = State) -> State;
-go_on(#state{urgent = true} = State) -> flush(State);
-go_on(State) -> gather(State).
-
-now_ms() -> erlang:monotonic_time(millisecond).
+%% The order to write comes behind all that have asked by now.
+add(Append, #state{batch = Batch, writing = Writing} = State) ->
+    Batch =:= [] andalso Writing =:= [] andalso (self() ! flush),
+    State#state{batch = [Append | Batch]}.
 
 %% Writes what has come together, unless a write is under way.
 flush(#state{writing = [_ | _]} = State) -> State;
@@ -303,7 +271,7 @@ flush(#state{batch = Batch} = State) ->
     {Newest, State1} = lists:foldr(fun admit/2, {[], with_room(State)}, Batch),
     New = lists:reverse(Newest),
     New =:= [] orelse order(New, State1),
-    State2 = State1#state{batch = [], writing = New, urgent = false, written_at = now_ms(), wait_for_batch = [],
+    State2 = State1#state{batch = [], writing = New, wait_for_batch = [],
 			  wait_for_write = State#state.wait_for_batch},
     case New of
 	[] -> settle(State2);
