@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
 use super::ports::free_port;
-use super::process::{Process, Program, is_root, poll_async, remove_at_exit, send_signal};
+use super::process::{Process, Program, is_root, poll, poll_async, remove_at_exit, send_signal};
 
 /// The user that the server runs as when the tests run as root, which PostgreSQL refuses.
 const SERVER_USER: &str = "postgres";
@@ -97,14 +97,21 @@ impl Postgres {
         self.port
     }
 
-    /// Kills the server and all its backends at once, as a crash would.
+    /// Kills the server and all its backends at once, as a crash would, and waits until all are gone: a new server
+    /// refuses to start while a backend of the old one still holds the shared memory.
     pub fn kill9(&mut self) {
         let Some(mut server) = self.server.take() else { return };
         let pid = server.pid();
-        let backends = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        // Stopped first, so that it starts no backend between the look at its children and its end.
+        server.signal("STOP");
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let backends: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().expect("a process id")).collect();
         server.kill9();
-        for backend in backends.split_whitespace() {
-            send_signal(backend.parse().expect("a process id"), "KILL");
+        for &backend in &backends {
+            send_signal(backend, "KILL");
+        }
+        for backend in backends {
+            poll(&format!("the end of backend {backend}"), START_DEADLINE, || has_ended(backend).then_some(()));
         }
     }
 
@@ -173,6 +180,13 @@ pub fn newest_binaries() -> PathBuf {
         .max()
         .expect("PostgreSQL is installed (scripts/install-needs)");
     PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
+}
+
+/// Whether a process holds nothing any more: it is gone, or only its parent has not asked for its status yet.
+fn has_ended(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).map_or(true, |status| {
+        status.lines().any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"))
+    })
 }
 
 fn user_ids(user: &str) -> (u32, u32) {
