@@ -13,6 +13,7 @@ mod migration;
 #[allow(unused)]
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -59,6 +60,7 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     };
     multiend.migrate();
     // Interrupted in the middle of a message; then whole; then once more.
+    assert_eq!(export.metadata().unwrap().permissions().mode() & 0o077, 0, "nobody else may read it");
     let text = std::fs::read_to_string(&export).unwrap();
     let cut = files.path().join("cut.xml");
     let (end, _) = text.match_indices("<forwarded ").nth(29).unwrap();

@@ -9,6 +9,7 @@
 local datetime = require "util.datetime";
 local jid = require "util.jid";
 local lxp = require "lxp";
+local pposix = require "util.pposix";
 local st = require "util.stanza";
 local storagemanager = require "core.storagemanager";
 local usermanager = require "core.usermanager";
@@ -37,9 +38,11 @@ end
 -- In whole seconds, the only times that every storage takes.
 local function read_time(stamp) return datetime.parse((stamp:gsub("%.%d+", ""))); end
 
--- Into a file, since prosodyctl may say other things on its standard output.
+-- Into a file, since prosodyctl may say other things on its standard output. Nobody else may read it.
 local function export(host, path)
-	local archive, out = open_archive(host), assert(io.open(path, "w"));
+	local archive = open_archive(host);
+	pposix.umask("077");
+	local out = assert(io.open(path, "w"));
 	local count = 0;
 	out:write("<?xml version='1.0' encoding='UTF-8'?>\n<server-data xmlns='", ns_pie, "'>\n<host jid='", st.xml_escape(host), "'>\n");
 	for user in usermanager.users(host) do
