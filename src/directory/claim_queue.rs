@@ -1,11 +1,17 @@
 //! Claims that come at the same time share a transaction: a commit waits for the disk, and can do so for many at once.
 //!
-//! Nothing is held back to wait for more. While the transactions in flight commit, the claims that come pile up and are the
-//! next batch; a claim that comes alone goes alone.
+//! A claim that comes alone goes alone. While others are being answered, the claims that come pile up, and are the next
+//! batch as soon as they are as many as their share: half of all that wait or are being answered. So two batches of like
+//! size take turns with the disk, instead of a large one and many small ones, each of which costs as much to begin. Nobody
+//! waits for that longer than a batch takes when all is well.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
 use super::{DirectoryMetrics, Settings};
 use crate::model::{Claimant, Clock, DeviceId, Owner, Protocol, Requester, SessionJid, Setting};
@@ -17,6 +23,8 @@ pub(super) const WAITING: usize = 4_096;
 const BATCH: usize = 64;
 /// Batches in flight at once: one that is slow must not hold up all others.
 const IN_FLIGHT: usize = 2;
+/// How long claims wait for others to join them, while a batch may be begun. A full one takes half as long.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// A claim by somebody of whom it is not yet known which device it is.
 #[derive(Debug)]
@@ -34,9 +42,12 @@ pub(super) struct Asked {
 
 type Answer = Result<ClaimOutcome, StoreError>;
 
+/// A claim, and the way back.
+type Waiting = (Asked, oneshot::Sender<Answer>);
+
 /// The way in. The task behind it ends with the queue.
 pub(super) struct ClaimQueue {
-    queue: mpsc::Sender<(Asked, oneshot::Sender<Answer>)>,
+    queue: mpsc::Sender<Waiting>,
     metrics: DirectoryMetrics,
 }
 
@@ -83,33 +94,95 @@ async fn run(
     clock: Arc<dyn Clock>,
     settings: Setting<Settings>,
     metrics: DirectoryMetrics,
-    mut waiting: mpsc::Receiver<(Asked, oneshot::Sender<Answer>)>,
+    mut waiting: mpsc::Receiver<Waiting>,
 ) {
-    let free = Arc::new(Semaphore::new(IN_FLIGHT));
-    while let Ok(turn) = Arc::clone(&free).acquire_owned().await {
-        let mut batch = Vec::new();
-        if waiting.recv_many(&mut batch, BATCH).await == 0 {
-            return;
-        }
-        join(&mut batch, &mut waiting).await;
-        metrics.claims_taken(batch.len());
-        let (store, clock) = (store.clone(), clock.clone());
-        let rules = settings.with(|settings| settings.claims);
-        tokio::spawn(async move {
-            let (asked, answers): (Vec<Asked>, Vec<_>) = batch.into_iter().unzip();
-            let outcomes = claim_together(&store, clock.as_ref(), &rules, asked).await;
-            for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                // Who asked may have gone; when it asks again, it gets the same.
-                let _ = answer.send(outcome);
+    let (mut batch, mut due, mut closed) = (Vec::new(), Instant::now(), false);
+    let mut in_flight = InFlight::default();
+    while !closed || !batch.is_empty() {
+        if !batch.is_empty() && in_flight.has_room() {
+            join(&mut batch, &mut waiting).await;
+            let share = in_flight.share(batch.len().saturating_add(waiting.len()));
+            if in_flight.is_empty() || batch.len() >= share || closed || Instant::now() >= due {
+                let rest = batch.split_off(share.min(batch.len()));
+                let taken = std::mem::replace(&mut batch, rest);
+                metrics.claims_taken(taken.len());
+                let rules = settings.with(|settings| settings.claims);
+                in_flight.begin(taken.len(), answer(store.clone(), clock.clone(), rules, taken));
+                due = later();
+                continue;
             }
-            drop(turn);
-        });
+        }
+        let room = BATCH.saturating_sub(batch.len());
+        let (is_empty, may_begin) = (batch.is_empty(), in_flight.has_room());
+        tokio::select! {
+            came = waiting.recv_many(&mut batch, room), if room > 0 && !closed => {
+                closed = came == 0;
+                if is_empty {
+                    due = later();
+                }
+            }
+            () = in_flight.ended(), if !in_flight.is_empty() => {}
+            () = tokio::time::sleep_until(due), if !is_empty && may_begin => {}
+        }
+    }
+    while !in_flight.is_empty() {
+        in_flight.ended().await;
+    }
+}
+
+fn later() -> Instant {
+    let now = Instant::now();
+    now.checked_add(PATIENCE).unwrap_or(now)
+}
+
+/// The batches that are being answered.
+#[derive(Default)]
+struct InFlight {
+    batches: JoinSet<()>,
+    sizes: HashMap<Id, usize>,
+}
+
+impl InFlight {
+    fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.batches.len() < IN_FLIGHT
+    }
+
+    /// How many of those that wait make a batch, if batches share alike.
+    fn share(&self, waiting: usize) -> usize {
+        self.sizes.values().fold(waiting, |all, size| all.saturating_add(*size)).div_ceil(IN_FLIGHT).clamp(1, BATCH)
+    }
+
+    fn begin(&mut self, size: usize, batch: impl Future<Output = ()> + Send + 'static) {
+        self.sizes.insert(self.batches.spawn(batch).id(), size);
+    }
+
+    /// Waits until one has ended.
+    async fn ended(&mut self) {
+        let ended = match self.batches.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => error.id(),
+            None => return,
+        };
+        self.sizes.remove(&ended);
+    }
+}
+
+async fn answer(store: SharedStore, clock: Arc<dyn Clock>, rules: ClaimRules, batch: Vec<Waiting>) {
+    let (asked, answers): (Vec<Asked>, Vec<_>) = batch.into_iter().unzip();
+    let outcomes = claim_together(&store, clock.as_ref(), &rules, asked).await;
+    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        // Who asked may have gone; when it asks again, it gets the same.
+        let _ = answer.send(outcome);
     }
 }
 
 /// Lets those ask who are about to: who was answered with others often asks again with them. As long as any do, and no
 /// longer, so that nobody waits for a claim that does not come.
-async fn join<T>(batch: &mut Vec<T>, waiting: &mut mpsc::Receiver<T>) {
+async fn join(batch: &mut Vec<Waiting>, waiting: &mut mpsc::Receiver<Waiting>) {
     let mut before = 0;
     while batch.len() > before && batch.len() < BATCH {
         before = batch.len();
@@ -153,4 +226,33 @@ async fn claim_together(store: &SharedStore, clock: &dyn Clock, rules: &ClaimRul
         })
         .collect();
     store.claim_many(&claims, rules, clock.now()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn batches_share_alike_and_a_claim_that_comes_alone_goes_alone() {
+        let mut in_flight = InFlight::default();
+        assert_eq!((in_flight.share(1), in_flight.share(64), in_flight.share(1_000)), (1, 32, BATCH));
+        in_flight.begin(32, std::future::pending());
+        assert_eq!((in_flight.share(1), in_flight.share(32)), (17, 32));
+        let (end, ended) = oneshot::channel::<()>();
+        in_flight.begin(2, async { drop(ended.await) });
+        assert!(!in_flight.has_room());
+        drop(end);
+        in_flight.ended().await;
+        assert!(in_flight.has_room());
+        assert_eq!(in_flight.share(2), 17);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_panics_counts_no_longer() {
+        let mut in_flight = InFlight::default();
+        in_flight.begin(40, async { panic!("as a test") });
+        in_flight.ended().await;
+        assert!(in_flight.is_empty());
+        assert_eq!(in_flight.share(2), 1);
+    }
 }

@@ -3,12 +3,35 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use sqlx::{Database, Transaction};
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::StoreError;
 
-/// A transaction on a connection of the pool. Dropped without an end, it is rolled back.
-pub(super) struct Tx<DB: Database>(Transaction<'static, DB>);
+/// A transaction of one of the databases. Dropped without an end, it is rolled back.
+pub(super) trait Ending: DerefMut<Target = Self::Connection> {
+    type Connection;
+
+    /// Makes everything durable.
+    async fn commit(self) -> Result<(), sqlx::Error>;
+
+    /// Makes everything as it was.
+    async fn rollback(self) -> Result<(), sqlx::Error>;
+}
+
+impl Ending for Transaction<'_, Sqlite> {
+    type Connection = SqliteConnection;
+
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        Self::commit(self).await
+    }
+
+    async fn rollback(self) -> Result<(), sqlx::Error> {
+        Self::rollback(self).await
+    }
+}
+
+/// A transaction, with the answer that its end gives.
+pub(super) struct Tx<T>(T);
 
 /// What a transaction's work decided.
 pub(super) enum End<T> {
@@ -18,32 +41,32 @@ pub(super) enum End<T> {
     Abandon(T),
 }
 
-impl<DB: Database> Tx<DB> {
-    pub(super) fn new(transaction: Transaction<'static, DB>) -> Self {
+impl<T: Ending> Tx<T> {
+    pub(super) fn new(transaction: T) -> Self {
         Self(transaction)
     }
 
     /// Makes everything durable, then gives the answer.
-    pub(super) async fn commit<T>(self, answer: T) -> Result<T, StoreError> {
+    pub(super) async fn commit<A>(self, answer: A) -> Result<A, StoreError> {
         self.0.commit().await?;
         Ok(answer)
     }
 
     /// Ends a transaction that changed nothing, or nothing that should stay.
-    pub(super) async fn abandon<T>(self, answer: T) -> Result<T, StoreError> {
+    pub(super) async fn abandon<A>(self, answer: A) -> Result<A, StoreError> {
         self.0.rollback().await?;
         Ok(answer)
     }
 
     /// Ends a transaction that only read. It is rolled back when its connection goes back into the pool, together with what
     /// is sent then anyway: who has read does not wait for that.
-    pub(super) fn leave<T>(self, answer: T) -> T {
+    pub(super) fn leave<A>(self, answer: A) -> A {
         drop(self.0);
         answer
     }
 
     /// Ends as decided.
-    pub(super) async fn end<T>(self, end: End<T>) -> Result<T, StoreError> {
+    pub(super) async fn end<A>(self, end: End<A>) -> Result<A, StoreError> {
         match end {
             End::Commit(answer) => self.commit(answer).await,
             End::Abandon(answer) => self.abandon(answer).await,
@@ -51,15 +74,15 @@ impl<DB: Database> Tx<DB> {
     }
 }
 
-impl<DB: Database> Deref for Tx<DB> {
-    type Target = DB::Connection;
+impl<T: Ending> Deref for Tx<T> {
+    type Target = T::Connection;
 
     fn deref(&self) -> &Self::Target {
         &self.0
     }
 }
 
-impl<DB: Database> DerefMut for Tx<DB> {
+impl<T: Ending> DerefMut for Tx<T> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.0
     }

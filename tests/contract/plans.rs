@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use multiend::model::{Device, HistoryHead, PrekeyId, Timestamp};
-use multiend::store::{DevicePlace, Due, Edge, Filter, Page, PageQuery, Revived, SharedStore, SignOfLife, Step};
+use multiend::model::{Claimant, Device, HistoryHead, PrekeyId, Requester, Timestamp};
+use multiend::store::{
+    Claim, ClaimOutcome, ClaimRules, DevicePlace, Due, Edge, Filter, Page, PageQuery, Revived, SharedStore, SignOfLife,
+    Step,
+};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::process::poll_async;
 
 use super::database::Database;
 use super::words::{
-    Got, OMEMO2, alice, at, claim, copy, device, id, jid, list, message, owner, plain_bundle, publish, session,
+    Got, OMEMO2, alice, at, claim, claim_by, copy, device, id, jid, list, message, owner, plain_bundle, publish,
+    session,
 };
 
 /// Enough for PostgreSQL to turn to generic plans, which it does after five runs of a statement on one connection.
@@ -177,7 +181,19 @@ async fn no_request_reads_a_table_from_end_to_end() {
         requests(&store, round).await;
     }
     drop(store);
-    // A connection reports its counters at the latest when it ends.
+    ended(&database).await;
+    let mut reader = PgConnection::connect(&database.url).await.unwrap();
+    let after = read_counts(&mut reader).await;
+    for (table, (before, after)) in TABLES.iter().zip(before.into_iter().zip(after)) {
+        assert_eq!(before.0, after.0, "{table} was read from end to end");
+        // About 40 pages of 20 a round and a few rows for everything else; a scan of one archive would be 100,000 each.
+        let rows = after.1 - before.1;
+        assert!(rows < 3_000 * ROUNDS as i64, "{rows} rows of {table} were read by index");
+    }
+}
+
+/// Waits for the end of the store's connections: a connection reports its counters at the latest when it ends.
+async fn ended(database: &Database) {
     poll_async("the end of the store's connections", Duration::from_secs(20), async || {
         let mut probe = PgConnection::connect(&database.url).await.unwrap();
         let others: i64 = sqlx::query_scalar(
@@ -189,14 +205,6 @@ async fn no_request_reads_a_table_from_end_to_end() {
         (others == 0).then_some(())
     })
     .await;
-    let mut reader = PgConnection::connect(&database.url).await.unwrap();
-    let after = read_counts(&mut reader).await;
-    for (table, (before, after)) in TABLES.iter().zip(before.into_iter().zip(after)) {
-        assert_eq!(before.0, after.0, "{table} was read from end to end");
-        // About 40 pages of 20 a round and a few rows for everything else; a scan of one archive would be 100,000 each.
-        let rows = after.1 - before.1;
-        assert!(rows < 3_000 * ROUNDS as i64, "{rows} rows of {table} were read by index");
-    }
 }
 
 /// Of each table: sequential scans, and rows read through its indexes.
@@ -214,4 +222,54 @@ async fn read_counts(connection: &mut PgConnection) -> Vec<(i64, i64)> {
         counts.push(row);
     }
     counts
+}
+
+/// A server that has seen fifty accounts keeps the plans that it makes then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_do_not_read_all_bundles_while_there_are_few() {
+    let database = Database::postgres().await;
+    let mut admin = PgConnection::connect(&database.url).await.unwrap();
+    for statement in [
+        "INSERT INTO account (jid, created_at) SELECT 'u' || n || '@example.org', 0 FROM generate_series(1, 50) n",
+        "INSERT INTO bundle (account, protocol, device, item_id, payload, identity_key, next_upload, signed_prekey_id,
+             signed_prekey, signed_prekey_signature, published_at)
+         SELECT id, 2, 1, '1', 'x', decode(repeat('01', 32), 'hex'), 101, 1, decode(repeat('02', 32), 'hex'),
+                decode(repeat('03', 64), 'hex'), 0 FROM account",
+        "INSERT INTO prekey (account, protocol, device, key, prekey_id, upload)
+         SELECT id, 2, 1, sha256(convert_to(id || '/' || n, 'UTF8')), n, n FROM account, generate_series(1, 100) n",
+        "VACUUM ANALYZE",
+        "SELECT pg_stat_force_next_flush()",
+    ] {
+        sqlx::query(statement).execute(&mut admin).await.unwrap();
+    }
+    let before = read_counts(&mut admin).await;
+    let store = multiend::store::open(&database.url, 1).await.unwrap();
+    let mut claims = 0;
+    for round in 0..ROUNDS {
+        // One, which goes alone, and then many.
+        for crowd in [1, 40] {
+            let asked: Vec<Claim> = (0..crowd)
+                .map(|n| Claim {
+                    owner: owner(&format!("u{}", n + 1)),
+                    claimant: Claimant::Address(
+                        Requester::parse(&format!("r{n}@example.org/{round}.{crowd}")).unwrap(),
+                    ),
+                    foreign: false,
+                    ..claim_by("anybody")
+                })
+                .collect();
+            for outcome in store.claim_many(&asked, &ClaimRules::default(), at(0)).await {
+                assert!(matches!(outcome, Ok(ClaimOutcome::Handed { .. })), "{outcome:?}");
+            }
+            claims += crowd;
+        }
+    }
+    drop(store);
+    ended(&database).await;
+    let mut reader = PgConnection::connect(&database.url).await.unwrap();
+    let after = read_counts(&mut reader).await;
+    for (table, (before, after)) in TABLES.iter().zip(before.into_iter().zip(after)) {
+        let rows = after.1 - before.1;
+        assert!(rows < 20 * claims, "{rows} rows of {table} were read by index for {claims} claims");
+    }
 }

@@ -31,6 +31,7 @@ pub struct Postgres {
     dir: TempDir,
     port: u16,
     fsync: Fsync,
+    settings: &'static [&'static str],
 }
 
 impl Postgres {
@@ -47,12 +48,17 @@ impl Postgres {
 
     /// An instance of its own, for a test that stops or kills it.
     pub fn start(fsync: Fsync) -> Self {
+        Self::start_with(fsync, &[])
+    }
+
+    /// The same with settings, as `shared_buffers=1GB`.
+    pub fn start_with(fsync: Fsync, settings: &'static [&'static str]) -> Self {
         let dir = tempfile::Builder::new().prefix("multiend-pg-").tempdir().expect("a temporary directory");
         if is_root() {
             let (uid, gid) = user_ids(SERVER_USER);
             chown(dir.path(), Some(uid), Some(gid)).expect("root can give a directory away");
         }
-        let mut postgres = Self { server: None, dir, port: free_port(), fsync };
+        let mut postgres = Self { server: None, dir, port: free_port(), fsync, settings };
         postgres
             .program("initdb")
             .arg("-D")
@@ -135,6 +141,7 @@ impl Postgres {
             .arg(self.dir.path())
             .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"])
             .args(["-c", &format!("fsync={onoff}"), "-c", &format!("full_page_writes={onoff}")])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .start();
         // The line "ready" appears in this file when, and only when, connections are taken (pg_ctl looks there too).
         let pid_file = self.dir.path().join("data/postmaster.pid");

@@ -8,9 +8,9 @@
 //! Two claims of one claimant at once, at two instances, meet at the key `prekey_claimant`: one of them fails as a whole and
 //! is answered with care.
 //!
-//! Each part reads rows by the whole key of one index. A `LIMIT 1` keeps PostgreSQL from merging a part with others: it
-//! would then choose by statistics, which say nothing while a table is new, and the plan is kept. The stock of a device is
-//! read for its first claim: a condition of the join would come too late, when it has been read for each.
+//! Each part reads rows by the whole key of one index. A `LIMIT 1`, or a count, keeps PostgreSQL from merging a part with
+//! others: it would then choose by statistics, read whole tables while they are small, and the plan is kept. The stock of a
+//! device is read for its first claim: a condition of the join would come too late, when it has been read for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,24 +26,25 @@ use super::claim::outcome;
 const CLAIM: &str = "
     WITH asked AS MATERIALIZED (
         SELECT n.place, n.protocol, n.device, n.claimant, b.account, b.plain_until, b.item_id, b.identity_key,
-               b.signed_prekey_id, b.signed_prekey, b.signed_prekey_signature, h.prekey_id AS held_id, h.key AS held_key, h.good,
-               h.key IS NULL AND b.plain_rest = $10 AND b.plain_upload = b.next_upload AND NOT EXISTS (
+               b.signed_prekey_id, b.signed_prekey, b.signed_prekey_signature, h.held_id, h.held_key, h.good,
+               h.held_key IS NULL AND b.plain_rest = $10 AND b.plain_upload = b.next_upload
+               AND h.had <= n.most AND NOT EXISTS (
                    SELECT FROM last_resort l WHERE l.account = b.account AND l.protocol = n.protocol AND l.device = n.device
-                   AND l.claimant = n.claimant)
-               AND (n.payer IS NULL OR n.crowd + (
-                   SELECT count(*) FROM (
-                       SELECT FROM prekey p WHERE p.account = b.account AND p.protocol = n.protocol AND p.device = n.device
-                       AND p.claimant >= n.payer AND p.claimant < n.payer || '0'
-                       AND substr(p.claimant, length(n.payer) + 1, 1) IN ('', '/', ' ') AND p.issued_at > $9
-                       LIMIT $11) had) <= $11) AS wants
+                   AND l.claimant = n.claimant) AS wants
         FROM unnest($1::text[], $2::smallint[], $3::integer[], $4::text[], $5::text[], $6::bigint[]) WITH ORDINALITY
-            AS n (owner, protocol, device, claimant, payer, crowd, place)
-        JOIN account a ON a.jid = n.owner
-        JOIN bundle b ON b.account = a.id AND b.protocol = n.protocol AND b.device = n.device
-        LEFT JOIN LATERAL (
-            SELECT p.prekey_id, p.key, p.issued_at > $8 AND NOT p.withdrawn AND p.consumed_at IS NULL AS good
+            AS n (owner, protocol, device, claimant, payer, most, place)
+        CROSS JOIN LATERAL (SELECT id FROM account WHERE jid = n.owner LIMIT 1) a
+        CROSS JOIN LATERAL (
+            SELECT * FROM bundle WHERE account = a.id AND protocol = n.protocol AND device = n.device LIMIT 1) b
+        CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE p.issued_at > $9) AS had,
+                   min(p.prekey_id) FILTER (WHERE p.claimant = n.claimant AND p.superseded = 0) AS held_id,
+                   (array_agg(p.key) FILTER (WHERE p.claimant = n.claimant AND p.superseded = 0))[1] AS held_key,
+                   bool_and(p.issued_at > $8 AND NOT p.withdrawn AND p.consumed_at IS NULL)
+                       FILTER (WHERE p.claimant = n.claimant AND p.superseded = 0) AS good
             FROM prekey p WHERE p.account = b.account AND p.protocol = n.protocol AND p.device = n.device
-            AND p.claimant = n.claimant AND p.superseded = 0 LIMIT 1) h ON true
+            AND p.claimant >= n.payer AND p.claimant < n.payer || '0'
+            AND substr(p.claimant, length(n.payer) + 1, 1) IN ('', '/', ' ')) h
         WHERE b.payload IS NOT NULL AND b.void_epoch >= (SELECT epoch FROM deployment WHERE one AND NOT doubted)),
     queued AS (
         SELECT *, count(*) OVER in_device AS crowd, row_number() OVER (in_device ORDER BY place) AS turn
@@ -98,21 +99,31 @@ pub(super) async fn claim_plain(
             asked.push((*place, *claim, claimant, payer));
         }
     }
-    let crowds = asked.iter().map(|(_, claim, _, payer)| {
-        crowds.get(&(&claim.owner, claim.protocol, claim.device, payer.clone())).copied().unwrap_or(0)
+    // What an account may have had of the device before all its claims here. The owner's own devices are under no limit:
+    // each stands for itself.
+    let most = asked.iter().map(|(_, claim, _, payer)| match payer {
+        None => i64::MAX,
+        Some(_) => {
+            let crowd = crowds.get(&(&claim.owner, claim.protocol, claim.device, payer.clone())).copied().unwrap_or(0);
+            allowance::plainly_per_device(rules).saturating_sub(crowd)
+        }
     });
     let rows: Vec<Answered> = sqlx::query_as(CLAIM)
         .bind(asked.iter().map(|(_, claim, ..)| claim.owner.as_str()).collect::<Vec<_>>())
         .bind(asked.iter().map(|(_, claim, ..)| claim.protocol.code()).collect::<Vec<_>>())
         .bind(asked.iter().map(|(_, claim, ..)| claim.device.to_sql()).collect::<Vec<_>>())
         .bind(asked.iter().map(|(_, _, claimant, _)| claimant.as_str()).collect::<Vec<_>>())
-        .bind(asked.iter().map(|(.., payer)| payer.as_ref().map(|payer| payer.as_str())).collect::<Vec<_>>())
-        .bind(crowds.collect::<Vec<_>>())
+        .bind(
+            asked
+                .iter()
+                .map(|(_, _, claimant, payer)| payer.as_ref().map_or(claimant.as_str(), |payer| payer.as_str()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(most.collect::<Vec<_>>())
         .bind(now.micros())
         .bind(now.minus(rules.repeat_window).micros())
         .bind(now.micros().saturating_sub(allowance::DAY))
         .bind(allowance::plenty(rules))
-        .bind(allowance::plainly_per_device(rules))
         .fetch_all(connection)
         .await?;
     let answer = |row: Answered| {

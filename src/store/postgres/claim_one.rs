@@ -13,13 +13,14 @@ use super::claim::outcome;
 const CLAIM: &str = "
     WITH picked AS MATERIALIZED (
         SELECT b.item_id, b.identity_key, b.signed_prekey_id, b.signed_prekey, b.signed_prekey_signature, stock.row
-        FROM account a JOIN bundle b ON b.account = a.id
+        FROM (SELECT id FROM account WHERE jid = $1 LIMIT 1) a
+        CROSS JOIN LATERAL (SELECT * FROM bundle WHERE account = a.id AND protocol = $2 AND device = $3 LIMIT 1) b
         CROSS JOIN LATERAL (
             SELECT p.ctid AS row FROM prekey p
             WHERE p.account = b.account AND p.protocol = $2 AND p.device = $3 AND p.issued_at IS NULL
             AND p.upload < b.plain_until
             ORDER BY p.upload LIMIT 1 FOR UPDATE SKIP LOCKED) stock
-        WHERE a.jid = $1 AND b.protocol = $2 AND b.device = $3 AND b.payload IS NOT NULL
+        WHERE b.payload IS NOT NULL
         AND b.plain_rest = $8 AND b.plain_upload = b.next_upload
         AND b.void_epoch >= (SELECT epoch FROM deployment WHERE one AND NOT doubted)
         AND (

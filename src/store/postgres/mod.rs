@@ -34,6 +34,7 @@ mod notice;
 mod origin;
 mod page;
 mod plain_stock;
+mod pool;
 mod preferences;
 mod purge;
 mod retire;
@@ -41,25 +42,19 @@ mod session;
 mod subscription;
 
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sqlx::migrate::Migrator;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Postgres};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, PgConnection};
 use tracing::debug;
 
 use self::credit::Credit;
+use self::pool::{Lease, Open, Pool};
 use super::transaction::{RETRIES, Tx, pause};
 use super::{Connections, Store, StoreError, StoreMetrics, schema};
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
-
-/// How long an operation waits for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a connection may lie idle before it is tried again when it is needed.
-const TRIED_AFTER: Duration = Duration::from_secs(1);
 
 /// Set on every connection. A claim and an append are durable when they are acknowledged, whatever the server's default;
 /// no statement and no transaction of an instance that hangs holds up the others for long. Every statement of a request
@@ -81,7 +76,7 @@ const SETTINGS: [(&str, &str); 9] = [
 
 /// A pool of connections to one database.
 pub struct PostgresStore {
-    pool: PgPool,
+    pool: Pool,
     metrics: StoreMetrics,
     credit: Credit,
 }
@@ -89,36 +84,15 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Connects with at most `pool_size` connections, and checks the schema.
     pub async fn open(url: &str, pool_size: u32) -> Result<Self, StoreError> {
-        let options = connect_options(url)?.options(SETTINGS);
-        let pool = PgPoolOptions::new()
-            .max_connections(pool_size.max(1))
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // Each is tried when it goes back into the pool; one that was just in use is not tried again.
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > TRIED_AFTER {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            });
-        let pool = match pool.connect_with(options.clone()).await {
-            // A pool says only that it waited too long; a connection of its own says why.
-            Err(sqlx::Error::PoolTimedOut) => {
-                options.connect().await?.close().await?;
-                return Err(StoreError::from(sqlx::Error::PoolTimedOut));
-            }
-            connected => connected?,
-        };
-        schema::check(&applied(&pool).await?, &MIGRATOR)?;
+        let pool = Pool::new(connect_options(url)?.options(SETTINGS), pool_size)?;
+        schema::check(&applied(&mut *pool.lease().await?).await?, &MIGRATOR)?;
         Ok(Self { pool, metrics: StoreMetrics::new()?, credit: Credit::default() })
     }
 
     /// Runs a transaction; again if it lost against another one.
     async fn transaction<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
     where
-        F: Fn(Tx<Postgres>) -> W,
+        F: Fn(Tx<Open>) -> W,
         W: Future<Output = Result<T, StoreError>>,
     {
         self.run(operation, "BEGIN ISOLATION LEVEL READ COMMITTED", work).await
@@ -127,7 +101,7 @@ impl PostgresStore {
     /// Reads with several statements that see one state of the database.
     async fn snapshot<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
     where
-        F: Fn(Tx<Postgres>) -> W,
+        F: Fn(Tx<Open>) -> W,
         W: Future<Output = Result<T, StoreError>>,
     {
         self.run(operation, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY", work).await
@@ -136,13 +110,16 @@ impl PostgresStore {
     /// Runs statements each of which stands for itself.
     async fn each<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
     where
-        F: FnOnce(PoolConnection<Postgres>) -> W,
+        F: FnOnce(Lease) -> W,
         W: Future<Output = Result<T, StoreError>>,
     {
         let started = Instant::now();
         let result = async {
-            let connection = self.metrics.connection(self.pool.acquire()).await?;
-            work(connection).await
+            let lease = self.metrics.connection(self.pool.lease()).await?;
+            let used = lease.begin_use();
+            let result = work(lease).await?;
+            used.settled();
+            Ok(result)
         }
         .await;
         self.metrics.ended(operation, started.elapsed(), result.is_err());
@@ -151,13 +128,16 @@ impl PostgresStore {
 
     async fn run<T, F, W>(&self, operation: &'static str, begin: &'static str, work: F) -> Result<T, StoreError>
     where
-        F: Fn(Tx<Postgres>) -> W,
+        F: Fn(Tx<Open>) -> W,
         W: Future<Output = Result<T, StoreError>>,
     {
         let started = Instant::now();
         let attempt = async || {
-            let transaction = self.metrics.connection(self.pool.begin_with(begin)).await?;
-            work(Tx::new(transaction)).await
+            let open = self.metrics.connection(self.pool.begin(begin)).await?;
+            let used = open.begin_use();
+            let result = work(Tx::new(open)).await?;
+            used.settled();
+            Ok::<_, StoreError>(result)
         };
         let mut retries = 0;
         let result = loop {
@@ -186,13 +166,8 @@ impl Store for PostgresStore {
     }
 
     fn connections(&self) -> Connections {
-        let most = self.pool.options().get_max_connections();
-        Connections { open: self.pool.size(), idle: count(self.pool.num_idle()), most }
+        self.pool.connections()
     }
-}
-
-fn count(connections: usize) -> u32 {
-    u32::try_from(connections).unwrap_or(u32::MAX)
 }
 
 /// Brings the schema up to date, under a lock that makes two programs do so one after the other.
@@ -209,10 +184,11 @@ fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
 }
 
 /// The migrations that were applied; none, if the database has never been migrated.
-async fn applied(pool: &PgPool) -> Result<Vec<schema::Applied>, StoreError> {
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
+async fn applied(connection: &mut PgConnection) -> Result<Vec<schema::Applied>, StoreError> {
+    let exists: bool =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(&mut *connection).await?;
     if !exists {
         return Ok(Vec::new());
     }
-    Ok(sqlx::query_as(schema::APPLIED).fetch_all(pool).await?)
+    Ok(sqlx::query_as(schema::APPLIED).fetch_all(connection).await?)
 }

@@ -38,7 +38,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Sqlite};
+use sqlx::{ConnectOptions, Connection, Sqlite, Transaction};
 
 use super::transaction::Tx;
 use super::{Connections, Store, StoreError, StoreMetrics, schema};
@@ -90,7 +90,7 @@ impl SqliteStore {
     /// Runs a transaction that writes.
     async fn transaction<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
     where
-        F: FnOnce(Tx<Sqlite>) -> W,
+        F: FnOnce(Tx<Transaction<'static, Sqlite>>) -> W,
         W: Future<Output = Result<T, StoreError>>,
     {
         self.run(operation, &self.writer, "BEGIN IMMEDIATE", work).await
@@ -99,7 +99,7 @@ impl SqliteStore {
     /// Reads with one or more statements that see one state of the database.
     async fn snapshot<T, F, W>(&self, operation: &'static str, work: F) -> Result<T, StoreError>
     where
-        F: FnOnce(Tx<Sqlite>) -> W,
+        F: FnOnce(Tx<Transaction<'static, Sqlite>>) -> W,
         W: Future<Output = Result<T, StoreError>>,
     {
         self.run(operation, &self.readers, "BEGIN DEFERRED", work).await
@@ -113,7 +113,7 @@ impl SqliteStore {
         work: F,
     ) -> Result<T, StoreError>
     where
-        F: FnOnce(Tx<Sqlite>) -> W,
+        F: FnOnce(Tx<Transaction<'static, Sqlite>>) -> W,
         W: Future<Output = Result<T, StoreError>>,
     {
         let started = Instant::now();
