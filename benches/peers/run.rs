@@ -19,6 +19,11 @@ const MNESIA_SHARE: usize = 20;
 const DEADLINE: Duration = Duration::from_secs(120);
 /// How often it is looked whether they are there: to write its metrics costs multiend time, too.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// A server has come to rest when, for so long, all programs together used less than this share of one processor.
+const REST: Duration = Duration::from_secs(1);
+const REST_SHARE: f64 = 0.03;
+/// How long that may take.
+const REST_DEADLINE: Duration = Duration::from_secs(60);
 /// Clock ticks a second in /proc, on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
@@ -28,6 +33,8 @@ pub struct Load {
     pub pairs: usize,
     /// Of all pairs together.
     pub messages: usize,
+    /// Of all pairs together in a second, or as many as the server takes.
+    pub rate: Option<f64>,
 }
 
 /// Of one run, in microseconds a message, and messages a second.
@@ -63,12 +70,14 @@ pub async fn measure(server: Server, archive: Archive, load: Load) -> Cost {
         }
         pairs.push((clients.remove(0), clients.remove(0)));
     }
+    at_rest(&setup).await;
     let copies = |messages: usize| (2 * messages * load.pairs) as u64;
-    let pairs = exchange(pairs, 0..warm_up).await;
+    let pairs = exchange(pairs, 0..warm_up, None).await;
     archived(&setup, copies(warm_up)).await;
     let before = processor_times(&setup);
     let start = Instant::now();
-    exchange(pairs, warm_up..warm_up + each).await;
+    let interval = load.rate.map(|rate| Duration::from_secs_f64((load.pairs * share) as f64 / rate));
+    exchange(pairs, warm_up..warm_up + each, interval).await;
     archived(&setup, copies(warm_up + each)).await;
     let messages = (each * load.pairs) as f64;
     let rate = messages / start.elapsed().as_secs_f64();
@@ -79,16 +88,27 @@ pub async fn measure(server: Server, archive: Archive, load: Load) -> Cost {
     Cost { server: used(0), database: used(1), multiend: used(2), rate, astray }
 }
 
-/// Messages from the one to the other of each pair, until the last has arrived.
-async fn exchange(pairs: Vec<(Client, Client)>, numbers: Range<usize>) -> Vec<(Client, Client)> {
+/// Messages from the one to the other of each pair, one after the other or at an interval, until the last has arrived.
+async fn exchange(
+    pairs: Vec<(Client, Client)>,
+    numbers: Range<usize>,
+    interval: Option<Duration>,
+) -> Vec<(Client, Client)> {
     let mut conversations = JoinSet::new();
-    for (mut alice, mut bob) in pairs {
+    let (start, count) = (tokio::time::Instant::now(), pairs.len());
+    for (nth, (mut alice, mut bob)) in pairs.into_iter().enumerate() {
         let numbers = numbers.clone();
         conversations.spawn(async move {
             let to = bob.bare().to_owned();
             let (_, last) = message(&to, numbers.end - 1);
             let send = async {
+                // No two pairs at the same moment.
+                let mut next = start + interval.unwrap_or_default().mul_f64(nth as f64 / count as f64);
                 for n in numbers {
+                    if let Some(interval) = interval {
+                        tokio::time::sleep_until(next).await;
+                        next += interval;
+                    }
                     alice.send_raw(&message(&to, n).0).await;
                 }
             };
@@ -114,6 +134,22 @@ async fn archived(setup: &Setup, copies: u64) {
     while setup.multiend.is_some() && setup.stored().await.is_some_and(|stored| stored < copies) {
         assert!(start.elapsed() < DEADLINE, "the archives do not fill");
         tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Returns when nothing goes on that belongs to starting. ejabberd, when it serves already, reads all of its modules to compare
+/// their checksums (`ejabberd:check_apps`), which takes it seconds of processor time: as much as thousands of messages.
+async fn at_rest(setup: &Setup) {
+    let start = Instant::now();
+    let mut before: f64 = processor_times(setup).iter().sum();
+    loop {
+        tokio::time::sleep(REST).await;
+        let after: f64 = processor_times(setup).iter().sum();
+        if after - before < REST_SHARE * REST.as_secs_f64() {
+            return;
+        }
+        assert!(start.elapsed() < REST_DEADLINE, "the servers do not come to rest");
+        before = after;
     }
 }
 

@@ -34,6 +34,7 @@
 		%% What has just been appended need not be read again: {position, that behind it, text}, at the front the
 		%% oldest. What would take too much memory is left out.
 		recent = queue:new() :: queue:queue(),
+		recent_count = 0 :: non_neg_integer(),
 		recent_bytes = 0 :: non_neg_integer(),
 		unknown_until :: undefined | mod_multiend_journal:position(), % copies of owners that are not in last_of
 		watchers = [] :: [#watcher{}],
@@ -104,6 +105,17 @@ gather(#state{in_flight = undefined, timer = undefined} = State) ->
     State#state{timer = erlang:send_after(?GATHERING, self(), pump)};
 gather(State) -> State.
 
+%% A window is acknowledged. The next goes at once when it would be full or somebody waits for it; otherwise it gathers: small
+%% windows one after the other would cost everybody, the database most, far more for each copy.
+go_on(#state{acknowledged = Position, tail = Tail} = State) when Position >= Tail -> State;
+go_on(#state{watchers = [], acknowledged = Position, at_once = AtOnce, recent = Recent, recent_count = Count,
+	     recent_bytes = Bytes} = State) when Count < AtOnce, Bytes < ?WINDOW_BYTES ->
+    case queue:peek(Recent) of
+	{value, {Position, _, _}} -> gather(State);
+	_ -> pump(State) % some of it is to be read from disk
+    end;
+go_on(State) -> pump(State).
+
 cancel_timer(#state{timer = undefined} = State) -> State;
 cancel_timer(#state{timer = Timer} = State) ->
     _ = erlang:cancel_timer(Timer),
@@ -147,10 +159,11 @@ as_it_is(Texts) ->
     <<"<", Rest/binary>> = iolist_to_binary([Texts, "<end"]),
     #xmlel{name = Rest}.
 
-remember({_, {_, From} = At, {_, To} = Next, Text}, #state{recent = Recent, recent_bytes = Bytes} = State) ->
+remember({_, {_, From} = At, {_, To} = Next, Text}, #state{recent = Recent, recent_count = Count, recent_bytes = Bytes} = State) ->
     case Bytes + To - From > ?RECENT_BYTES of
 	true -> State;
-	false -> State#state{recent = queue:in({At, Next, Text}, Recent), recent_bytes = Bytes + To - From}
+	false ->
+	    State#state{recent = queue:in({At, Next, Text}, Recent), recent_count = Count + 1, recent_bytes = Bytes + To - From}
     end.
 
 %% What is remembered from a position on, as much as goes into a window, and the position behind it; or nothing, and how far
@@ -168,9 +181,9 @@ take_recent(From, AtOnce, Room, Taken, #state{recent = Recent, tail = Tail} = St
 	_ -> {lists:reverse(Taken), From, State}
     end.
 
-drop_recent(#state{recent = Recent, recent_bytes = Bytes} = State) ->
+drop_recent(#state{recent = Recent, recent_count = Count, recent_bytes = Bytes} = State) ->
     {{value, {{_, From}, {_, To}, _}}, Others} = queue:out(Recent),
-    State#state{recent = Others, recent_bytes = Bytes - (To - From)}.
+    State#state{recent = Others, recent_count = Count - 1, recent_bytes = Bytes - (To - From)}.
 
 %% Both copies of a message between two accounts of this host have one body in the archive if that of the recipient comes
 %% directly behind that of the sender. It is moved there where it overtakes no other copy of the same owner: only the order
@@ -217,7 +230,7 @@ answered({ok, #iq{type = result, sub_els = Els}}, #state{window = Window, sent =
 			 [El || #xmlel{name = <<"copies">>, children = Cs} <- Els, #xmlel{name = <<"refused">>} = El <- Cs]),
     State2 = State1#state{window = undefined, wait = ?FIRST_WAIT, sent = Sent + length(Texts),
 			  at_once = min(AtOnce * 2, State#state.batch)},
-    pump(acknowledge(Next, State2));
+    go_on(acknowledge(Next, State2));
 answered({ok, #iq{type = error} = IQ}, #state{window = #window{texts = Texts, next = Next}} = State) ->
     case xmpp:get_error(IQ) of
 	#stanza_error{type = modify} when length(Texts) > 1 ->
