@@ -4,6 +4,7 @@
 //! in, and everything that a new stream needs.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +97,11 @@ impl Upkeep {
         self.wake.notify_one();
     }
 
+    /// Takes a note away, to work on it.
+    fn take<T>(&self, take: impl FnOnce(&mut Due) -> T) -> T {
+        take(&mut self.due())
+    }
+
     fn due(&self) -> MutexGuard<'_, Due> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,40 +122,32 @@ impl Inner {
         }
     }
 
-    /// Does everything that is due. What fails stays due.
+    /// Does everything that is due. What fails is due again, and so is what comes to be due while it is being done: each
+    /// note is taken before the work on it begins, never afterwards.
     async fn do_what_is_due(self: &Arc<Self>) -> Result<(), ClientError> {
-        if self.upkeep.due().stream_renewed {
-            self.upkeep.due().stream_renewed = false;
-            if let Err(error) = self.renew().await {
-                self.upkeep.due().stream_renewed = true;
-                return Err(error);
-            }
+        if self.upkeep.take(|due| mem::take(&mut due.stream_renewed)) {
+            self.renew().await.inspect_err(|_| self.upkeep.stream_renewed())?;
         }
-        if self.upkeep.due().unlisted {
-            self.keep_listed().await?;
-            self.upkeep.due().unlisted = false;
+        if self.upkeep.take(|due| mem::take(&mut due.unlisted)) {
+            self.keep_listed().await.inspect_err(|_| self.upkeep.unlisted())?;
         }
-        let void = self.upkeep.due().void_prekeys.clone();
-        for protocol in void {
-            self.memory.lock().await.cipher.part_mut(protocol)?.replace_prekeys()?;
-            self.upkeep.due().void_prekeys.remove(&protocol);
+        while let Some(protocol) = self.upkeep.take(|due| due.void_prekeys.pop_first()) {
+            let void = self.memory.lock().await.cipher.part_mut(protocol).and_then(|keys| keys.replace_prekeys());
+            void.inspect_err(|_| self.upkeep.prekeys_void(protocol))?;
         }
-        let low = self.upkeep.due().low_stock.clone();
-        for protocol in low {
-            self.replace_issued_prekeys(protocol).await?;
-            self.upkeep.due().low_stock.remove(&protocol);
+        while let Some(protocol) = self.upkeep.take(|due| due.low_stock.pop_first()) {
+            self.replace_issued_prekeys(protocol).await.inspect_err(|_| self.upkeep.low_stock(protocol))?;
         }
-        if self.upkeep.due().archive {
-            self.catch_up().await?;
-            self.upkeep.due().archive = false;
+        if self.upkeep.take(|due| mem::take(&mut due.archive)) {
+            self.catch_up().await.inspect_err(|_| self.upkeep.archive_due())?;
         }
-        loop {
-            let next = self.upkeep.due().outdated_lists.first().cloned();
-            let Some((account, protocol)) = next else { break };
-            self.refresh_devices(&account, protocol).await?;
-            self.upkeep.due().outdated_lists.remove(&(account, protocol));
+        while let Some((account, protocol)) = self.upkeep.take(|due| due.outdated_lists.pop_first()) {
+            let refreshed = self.refresh_devices(&account, protocol).await;
+            refreshed.inspect_err(|_| self.upkeep.list_outdated(&account, protocol))?;
         }
-        self.start_missing_sessions().await?;
+        while let Some(remote) = self.upkeep.take(|due| due.missing_sessions.pop_first()) {
+            self.start_missing_session(&remote).await.inspect_err(|_| self.upkeep.session_missing(&remote))?;
+        }
         self.send_replies().await?;
         let changed = self.memory.lock().await.cipher.bundles_changed();
         for protocol in changed {
@@ -174,21 +172,17 @@ impl Inner {
         self.catch_up().await.map(drop)
     }
 
-    /// Starts the sessions that peers believe in and tells them by an empty message (XEP-0384, "Business Rules").
-    async fn start_missing_sessions(self: &Arc<Self>) -> Result<(), ClientError> {
-        loop {
-            let next = self.upkeep.due().missing_sessions.first().cloned();
-            let Some(remote) = next else { return Ok(()) };
-            let _order = self.starting_sessions.lock().await;
-            let missing = !self.memory.lock().await.cipher.has_session(&remote);
-            if missing {
-                self.start_sessions(remote.protocol, std::slice::from_ref(&remote)).await?;
-                if self.memory.lock().await.cipher.has_session(&remote) {
-                    self.send_empty(&remote).await?;
-                }
-            }
-            self.upkeep.due().missing_sessions.remove(&remote);
+    /// Starts a session that a peer believes in and tells it by an empty message (XEP-0384, "Business Rules").
+    async fn start_missing_session(self: &Arc<Self>, remote: &RemoteDevice) -> Result<(), ClientError> {
+        let _order = self.starting_sessions.lock().await;
+        if self.memory.lock().await.cipher.has_session(remote) {
+            return Ok(());
         }
+        self.start_sessions(remote.protocol, std::slice::from_ref(remote)).await?;
+        if self.memory.lock().await.cipher.has_session(remote) {
+            self.send_empty(remote).await?;
+        }
+        Ok(())
     }
 
     /// Answers key exchanges and sends heartbeats. During a catch-up they wait for its end: one answer for all.
