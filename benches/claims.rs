@@ -42,6 +42,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use support::postgres::{Fsync, Postgres};
 use tokio::task::JoinSet;
 
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const DEVICES: [u64; 3] = [1, 50, 20_000];
 const REQUESTERS: [usize; 2] = [8, 64];
 /// What the store keeps of a stock for claims that it looks at with care, with the default rules.
@@ -103,7 +107,8 @@ impl Bench {
     async fn prepare(postgres: &Postgres, devices: u64) -> Self {
         let url = postgres.fresh_database().await;
         store::migrate(&url).await.unwrap();
-        let prekeys = (300_000 / devices).max(60);
+        // More than a fast machine hands out in all the turns.
+        let prekeys = (900_000 / devices).max(60);
         let mut admin = PgConnection::connect(&url).await.unwrap();
         for statement in [
             format!(

@@ -45,7 +45,7 @@ const CLAIM: &str = "
             FROM prekey p WHERE p.account = b.account AND p.protocol = n.protocol AND p.device = n.device
             AND p.claimant >= n.payer AND p.claimant < n.payer || '0'
             AND substr(p.claimant, length(n.payer) + 1, 1) IN ('', '/', ' ')) h
-        WHERE b.payload IS NOT NULL AND b.void_epoch >= (SELECT epoch FROM deployment WHERE one AND NOT doubted)),
+        WHERE b.payload IS NOT NULL AND b.void_epoch >= (SELECT epoch FROM deployment WHERE NOT doubted)),
     queued AS (
         SELECT *, count(*) OVER in_device AS crowd, row_number() OVER (in_device ORDER BY place) AS turn
         FROM asked WHERE wants

@@ -1,5 +1,6 @@
 //! One claim in one statement: a prekey out of a full stock, for somebody who had none of the device. The same rules as in
 //! [`super::claim_batch`], without what it takes to tell claims apart; what is not plainly that is left to [`super::claim`].
+//! What there is one row of, `deployment`, is read without its key, by which it takes ten microseconds more.
 
 use sqlx::PgConnection;
 
@@ -22,7 +23,7 @@ const CLAIM: &str = "
             ORDER BY p.upload LIMIT 1 FOR UPDATE SKIP LOCKED) stock
         WHERE b.payload IS NOT NULL
         AND b.plain_rest = $8 AND b.plain_upload = b.next_upload
-        AND b.void_epoch >= (SELECT epoch FROM deployment WHERE one AND NOT doubted)
+        AND b.void_epoch >= (SELECT epoch FROM deployment WHERE NOT doubted)
         AND (
             SELECT count(*) FILTER (WHERE h.issued_at > $7) < $9
                    AND count(*) FILTER (WHERE h.claimant = $4 AND h.superseded = 0) = 0
