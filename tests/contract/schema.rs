@@ -36,7 +36,9 @@ pub async fn migrating_twice_and_by_two_at_once_is_safe(database: Database) {
     let (one, two) = tokio::join!(store::migrate(&empty.url), store::migrate(&empty.url));
     one.unwrap();
     two.unwrap();
-    empty.open().await.ping().await.unwrap();
+    // While it is open, SQLite takes none of its files away.
+    let open = empty.open().await;
+    open.ping().await.unwrap();
     if let Some(dir) = &empty.dir {
         use std::os::unix::fs::PermissionsExt;
         for file in std::fs::read_dir(dir.path()).unwrap() {
