@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use component_server::Component;
-use figures::Figures;
+use figures::{Figures, median};
 use messages::Noise;
 use multiend::model::Protocol;
 use sqlx::Connection;
@@ -76,16 +76,12 @@ async fn run() {
         rounds.push((ours, copy_in(&postgres.fresh_database().await, copies).await));
     }
     let by_insert = insert(&postgres.fresh_database().await, copies.min(5_000)).await;
-    let median = |of: &dyn Fn(&(Ingest, f64)) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    figures.plain("PostgreSQL: copies through the link", median(&|(ours, _)| ours.rate), "copies/s");
-    figures.plain("PostgreSQL: the same bytes by binary COPY", median(&|(_, by_copy)| *by_copy), "copies/s");
+    let median = |of: fn(&(Ingest, f64)) -> f64| median(rounds.iter().map(of));
+    figures.plain("PostgreSQL: copies through the link", median(|(ours, _)| ours.rate), "copies/s");
+    figures.plain("PostgreSQL: the same bytes by binary COPY", median(|(_, by_copy)| *by_copy), "copies/s");
     figures.plain("PostgreSQL: the same by single INSERTs", by_insert, "copies/s");
-    figures.at_least("PostgreSQL: link to COPY", median(&|(ours, by_copy)| ours.rate / by_copy), "x", 0.7);
-    figures.at_most("PostgreSQL: processor time of the program", median(&|(ours, _)| ours.cpu_micros), "us/copy", 40.0);
+    figures.at_least("PostgreSQL: link to COPY", median(|(ours, by_copy)| ours.rate / by_copy), "x", 0.7);
+    figures.at_most("PostgreSQL: processor time of the program", median(|(ours, _)| ours.cpu_micros), "us/copy", 40.0);
     let memory = rounds.iter().map(|(ours, _)| ours.memory_mib).fold(0.0, f64::max);
     figures.at_most("PostgreSQL: memory of the program, most", memory, "MiB", 96.0);
     let ours = ingest(None, copies).await;

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use figures::Figures;
+use figures::{Figures, median};
 use jid::DomainPart;
 use multiend::directory::{BundleItem, Directory, DirectoryMetrics, LifeSettings, Settings, Wanted};
 use multiend::model::{Claimant, Clock as _, DeviceId, Owner, Protocol, Requester, SystemClock};
@@ -148,24 +148,20 @@ impl Bench {
             let together = self.turn(requesters, &Way::Together(directory.clone())).await;
             rounds.push((pgbench, alone, together));
         }
-        let median = |of: &dyn Fn(&(f64, Turn, Turn)) -> f64| {
-            let mut values: Vec<f64> = rounds.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
+        let median = |of: fn(&(f64, Turn, Turn)) -> f64| median(rounds.iter().map(of));
         let name = |what: &str| format!("{devices} devices, {requesters} requesters: {what}");
-        figures.plain(&name("pgbench"), median(&|round| round.0), "claims/s");
-        figures.plain(&name("single claims"), median(&|round| round.1.rate), "claims/s");
-        figures.plain(&name("single claims, p99"), median(&|round| round.1.p99), "ms");
-        figures.at_least(&name("single claims to pgbench"), median(&|round| round.1.rate / round.0), "x", 0.8);
-        figures.plain(&name("shared claims"), median(&|round| round.2.rate), "claims/s");
-        figures.plain(&name("shared claims, p99"), median(&|round| round.2.p99), "ms");
+        figures.plain(&name("pgbench"), median(|round| round.0), "claims/s");
+        figures.plain(&name("single claims"), median(|round| round.1.rate), "claims/s");
+        figures.plain(&name("single claims, p99"), median(|round| round.1.p99), "ms");
+        figures.at_least(&name("single claims to pgbench"), median(|round| round.1.rate / round.0), "x", 0.8);
+        figures.plain(&name("shared claims"), median(|round| round.2.rate), "claims/s");
+        figures.plain(&name("shared claims, p99"), median(|round| round.2.p99), "ms");
         let claims: usize = rounds.iter().map(|round| round.2.claims).sum();
         let statements = operations(&registry, &["claim-one", "claim-batch"]);
         figures.plain(&name("shared claims in a statement"), claims as f64 / statements as f64, "claims");
         let with_care = operations(&registry, &["claim"]) as f64 / claims as f64;
         figures.plain(&name("shared claims that were looked at with care"), with_care * 100.0, "%");
-        let ratio = median(&|round| round.2.rate / round.0);
+        let ratio = median(|round| round.2.rate / round.0);
         if requesters >= 64 {
             figures.at_least(&name("shared claims to pgbench"), ratio, "x", 3.0);
         } else {

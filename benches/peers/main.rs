@@ -33,7 +33,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use figures::Figures;
+use figures::{Figures, median};
 use run::{Cost, Load};
 use setup::{Archive, Server};
 
@@ -132,10 +132,4 @@ fn report(server: Server, costs: &Costs, figures: &mut Figures) {
         ratio(|_, sql, plugin| plugin.total() / sql.total()),
         "",
     );
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

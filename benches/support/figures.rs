@@ -46,3 +46,10 @@ impl Figures {
         std::fs::write(home.join(format!("{name}.json")), text + "\n").unwrap();
     }
 }
+
+/// The middle one of what several rounds gave.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

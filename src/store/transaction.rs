@@ -58,8 +58,7 @@ impl<T: Ending> Tx<T> {
         Ok(answer)
     }
 
-    /// Ends a transaction that only read. It is rolled back when its connection goes back into the pool, together with what
-    /// is sent then anyway: who has read does not wait for that.
+    /// Ends a transaction that only read. It is rolled back as one that is dropped: who has read does not wait for that.
     pub(super) fn leave<A>(self, answer: A) -> A {
         drop(self.0);
         answer
