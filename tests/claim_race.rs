@@ -24,11 +24,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use multiend::directory::{BundleItem, Directory, DirectoryMetrics, LifeSettings, Settings, Wanted};
 use multiend::model::{
     Bundle, Claimant, Device, DeviceId, DeviceList, Owner, Prekey, PrekeyId, Protocol, PublishedBundle, Requester,
-    SessionJid, SignedPrekey, Timestamp,
+    SessionJid, SignedPrekey, SystemClock, Timestamp,
 };
 use multiend::store::{self, Claim, ClaimKind, ClaimOutcome, ClaimRules, SharedStore};
+use prometheus::Registry;
 use support::postgres::{Fsync, Postgres};
 use tokio::task::JoinSet;
 
@@ -160,6 +162,59 @@ async fn sixty_four_requesters_over_two_instances_on_postgres() {
     store::migrate(&url).await.unwrap();
     let instances = vec![store::open(&url, POOL).await.unwrap(), store::open(&url, POOL).await.unwrap()];
     race(instances, 64, 40).await;
+}
+
+/// Clients ask for all devices of a contact at once, one by one or in one request: limits are counted for each account, and
+/// yet nobody waits for a transaction for each device.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_account_asks_for_at_once_is_handed_out_together() {
+    const DEVICES: u32 = 40;
+    let postgres = Postgres::start(Fsync::On);
+    let url = postgres.fresh_database().await;
+    store::migrate(&url).await.unwrap();
+    let store = store::open(&url, POOL).await.unwrap();
+    let list = DeviceList::new((0..DEVICES).map(|number| Device::unlabelled(device(number))).collect()).unwrap();
+    store.publish_device_list(&owner(), Protocol::Omemo2, &session(), &list, DEVICES as usize, now()).await.unwrap();
+    for number in 0..DEVICES {
+        publish(&store, number).await;
+        // The first claim after a publish looks at the stock with care.
+        claim(&store, number, 1).await;
+    }
+    let registry = Registry::new();
+    store.metrics().register(&registry).unwrap();
+    let count = |operation| {
+        let families = registry.gather();
+        let metrics = families.iter().flat_map(|family| family.get_metric());
+        let counted = metrics.filter(|metric| metric.get_label().iter().any(|label| label.value() == operation));
+        counted.map(|metric| metric.get_histogram().get_sample_count()).sum::<u64>()
+    };
+    let with_care = count("claim");
+    let settings = Settings {
+        max_devices: DEVICES as usize,
+        claims: RULES,
+        domains: Default::default(),
+        max_subscriptions: 1,
+        life: LifeSettings::default(),
+    };
+    let metrics = DirectoryMetrics::register(&Registry::new()).unwrap();
+    let directory = Arc::new(Directory::new(store, Arc::new(SystemClock), settings, metrics));
+    let wanted = |number| Wanted { owner: owner(), protocol: Protocol::Omemo2, device: device(number), strict: true };
+    let all: Vec<Wanted> = (0..DEVICES).map(wanted).collect();
+    for round in 0..20 {
+        let requester = Requester::parse(&format!("bob@example.net/{round}")).unwrap();
+        let answers = directory.claim_batch(&requester, &all).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(BundleItem::WithPrekey { .. }))));
+        let mut asking = JoinSet::new();
+        for number in 0..DEVICES {
+            let (directory, wanted) = (directory.clone(), wanted(number));
+            let requester = Requester::parse(&format!("carol@example.net/{round}")).unwrap();
+            asking.spawn(async move { directory.claim_batch(&requester, &[wanted]).await.pop() });
+        }
+        let answers = asking.join_all().await;
+        assert!(answers.iter().all(|answer| matches!(answer, Some(Ok(BundleItem::WithPrekey { .. })))));
+    }
+    assert_eq!(count("claim"), with_care, "claims for which there was a transaction each");
+    assert!(count("claim-batch") > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
