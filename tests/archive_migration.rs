@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use migration::export_file::deceptive;
-use migration::{answers, archive, archive_until, exchange, exported, imported, reconfigure};
+use migration::{answers, archive, archive_until, exchange, exported, imported, preferences, reconfigure, wants};
 use sqlx::Connection as _;
 use support::DOMAIN;
 use support::multiend::Multiend;
@@ -37,7 +37,7 @@ fn prosodyctl(server: &Prosody, args: &[&str]) {
 async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     let files = tempfile::tempdir().unwrap();
     // A stock server with its own archive. The plugin's directory is there for the command.
-    let mut builder = prosody(&["alice", "bob"]).host("archive_expires_after = \"never\"");
+    let mut builder = prosody(&["alice", "bob", "carol"]).host("archive_expires_after = \"never\"");
     if let Some(url) = theirs {
         builder = builder.global(&sql_of(url)).host("storage = { archive = \"sql\" }");
     }
@@ -49,6 +49,9 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     let before = archive(port, "alice").await;
     assert_eq!(before.len(), 30);
     let before_bob = archive(port, "bob").await;
+    let wanted = wants("always", &["bob@example.net", "dave@example.net/phone"], &["mallory@example.net"]);
+    assert_eq!(preferences(port, "alice", Some(&wanted)).await, wanted);
+    preferences(port, "carol", Some(&wants("roster", &[], &[]))).await;
     server.stop();
     let export = files.path().join("prosody.xml");
     prosodyctl(&server, &["export", DOMAIN, export.to_str().unwrap()]);
@@ -73,10 +76,12 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
         (Some(60), Some(0), Some(0)),
         "{whole}"
     );
+    assert_eq!((whole["preferences"].as_u64(), whole["preferences_refused"].as_u64()), (Some(1), Some(1)), "{whole}");
     assert!(whole["known"].as_u64().unwrap() > 0, "{whole}");
     assert_eq!(whole["known"].as_u64().unwrap() + whole["stored"].as_u64().unwrap(), 60, "{whole}");
     let again = imported(&multiend, &[&export]);
     assert_eq!((again["stored"].as_u64(), again["known"].as_u64()), (Some(0), Some(60)), "{again}");
+    assert_eq!(again["preferences"].as_u64(), Some(0), "{again}");
 
     reconfigure(&server.config_path(), ", \"mam\"", ", \"multiend\"");
     server.restart();
@@ -84,6 +89,10 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     answers(port).await;
     assert_eq!(archive(port, "alice").await, before);
     assert_eq!(archive(port, "bob").await, before_bob);
+    assert_eq!(preferences(port, "alice", None).await, wanted);
+    assert_eq!(preferences(port, "carol", None).await, wants("always", &[], &[]));
+    let wanted = wants("never", &["bob@example.org"], &["mallory@example.net/phone"]);
+    assert_eq!(preferences(port, "alice", Some(&wanted)).await, wanted);
     exchange(port, "here", 10).await;
     let here = archive_until(port, "alice", "here9").await;
     assert_eq!(here.len(), 40);
@@ -120,6 +129,7 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     prosodyctl(&server, &["import", back[0].to_str().unwrap()]);
     server.restart();
     assert_eq!(archive(port, "alice").await, here);
+    assert_eq!(preferences(port, "alice", None).await, wanted);
     assert!(prosody_plugins().join("mod_multiend_archive.lua").exists());
 }
 
@@ -168,6 +178,9 @@ async fn a_file_is_believed_only_where_its_form_says_so() {
     }
     server.restart();
     assert!(archive(port, "bob").await.is_empty());
+    for user in ["alice", "bob"] {
+        assert_eq!(preferences(port, user, None).await, wants("always", &[], &[]));
+    }
     let there = archive(port, "alice").await;
     assert_eq!(there.iter().map(|(_, id, _)| id.as_str()).collect::<Vec<_>>(), ["first", "outer"]);
 }

@@ -20,7 +20,9 @@ use std::path::Path;
 
 use ejabberd_commands::Commands;
 use migration::export_file::{deceptive, of_user, result, server_data};
-use migration::{Archived, answers, archive, archive_until, exchange, exported, imported, reconfigure};
+use migration::{
+    Archived, answers, archive, archive_until, exchange, exported, imported, preferences, reconfigure, wants,
+};
 use sqlx::Connection as _;
 use support::DOMAIN;
 use support::ejabberd::Ejabberd;
@@ -35,7 +37,7 @@ const MOVES: &str = "  mod_multiend_archive: {}\n";
 fn stock(database: Option<&str>) -> (Ejabberd, Commands) {
     let commands = Commands::new();
     let mut builder = commands
-        .allowed(Ejabberd::builder().users(&["alice", "bob"]).load_path(compiled()).multiend())
+        .allowed(Ejabberd::builder().users(&["alice", "bob", "carol"]).load_path(compiled()).multiend())
         .module(MOVES.trim_end());
     match database {
         Some(name) => {
@@ -91,6 +93,9 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     let before = archive(port, "alice").await;
     assert_eq!(before.len(), 30);
     let before_bob = archive(port, "bob").await;
+    let before_wanted = wants("always", &["bob@example.net", "dave@example.net"], &["mallory@example.net"]);
+    assert_eq!(preferences(port, "alice", Some(&before_wanted)).await, before_wanted);
+    preferences(port, "carol", Some(&wants("roster", &[], &[]))).await;
 
     // With the plugin on, nothing is added to what mod_mam has, and what is written meanwhile waits.
     reconfigure(&server.config_path(), MOVES, &format!("{MOVES}{}", Ejabberd::LOADS_PLUGIN));
@@ -107,6 +112,7 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     multiend.migrate();
     let whole = imported(&multiend, &[&file]);
     assert_eq!((whole["read"].as_u64(), whole["stored"].as_u64()), (Some(60), Some(60)), "{whole}");
+    assert_eq!((whole["preferences"].as_u64(), whole["preferences_refused"].as_u64()), (Some(1), Some(1)), "{whole}");
     let again = imported(&multiend, &[&file]);
     assert_eq!((again["stored"].as_u64(), again["known"].as_u64()), (Some(0), Some(60)), "{again}");
     multiend.restart();
@@ -114,6 +120,9 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     let there = archive_until(port, "alice", "waiting3").await;
     assert_eq!((&there[..30], there.len()), (before.as_slice(), 34));
     assert_eq!(archive_until(port, "bob", "waiting3").await[..30], before_bob);
+    assert_eq!(preferences(port, "alice", None).await, before_wanted);
+    let wanted = wants("never", &["bob@example.org"], &["mallory@example.net/phone"]);
+    assert_eq!(preferences(port, "alice", Some(&wanted)).await, wanted);
     exchange(port, "here", 10).await;
     let here = archive_until(port, "alice", "here9").await;
     assert_eq!((&here[..34], here.len()), (there.as_slice(), 44));
@@ -126,8 +135,11 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     reconfigure(&server.config_path(), "default: always", "default: always, compress_xml: true");
     server.restart();
     assert_eq!(archive(port, "alice").await, before);
+    assert_eq!(preferences(port, "alice", None).await, before_wanted);
     assert_eq!(import(&commands, &alice).unwrap(), "14 messages stored, 30 there already");
     assert_eq!(import(&commands, &bob).unwrap(), "14 messages stored, 30 there already");
+    let wanted = wants("never", &["bob@example.org"], &["mallory@example.net"]);
+    assert_eq!(preferences(port, "alice", None).await, wanted, "mod_mam knows no resources");
     let back = archive(port, "alice").await;
     assert_eq!(contents(&back), contents(&here));
     assert_eq!(back[..30], before);
@@ -214,12 +226,15 @@ async fn a_file_is_believed_only_where_its_form_says_so() {
     std::fs::write(&file, deceptive()).unwrap();
     assert_eq!(import(&commands, &file).unwrap(), "2 messages stored, 0 there already");
     assert!(archive(server.c2s_port(), "bob").await.is_empty());
+    for user in ["alice", "bob"] {
+        assert_eq!(preferences(server.c2s_port(), user, None).await, wants("always", &[], &[]));
+    }
     let there = archive(server.c2s_port(), "alice").await;
     assert_eq!(there.iter().map(|(_, id, _)| id.as_str()).collect::<Vec<_>>(), ["first", "outer"]);
 
     let one = |id: &str| result(id, "2026-01-31T12:00:00Z", id, "<body>b</body>");
     let whole = server_data(&of_user("alice", "", &one("whole")));
-    let unknown = server_data(&of_user("carol", "", &one("m")));
+    let unknown = server_data(&of_user("dave", "", &one("m")));
     let elsewhere = whole.replace(DOMAIN, "elsewhere.example");
     let typed = whole.replacen("<server-data", "<!DOCTYPE a [<!ENTITY b 'c'>]><server-data", 1);
     let long = server_data(&of_user("alice", "", &one("long").replace("<body>", &"<body>b</body>".repeat(400_000))));
@@ -229,7 +244,7 @@ async fn a_file_is_believed_only_where_its_form_says_so() {
         (&whole[..whole.find("<delay").unwrap()], "cut short"),
         ("", "cut short"),
         ("<other/><a/>\n", "server-data"),
-        (unknown.as_str(), "no account carol@example.org"),
+        (unknown.as_str(), "no account dave@example.org"),
         (elsewhere.as_str(), "no account alice@elsewhere.example"),
         (typed.as_str(), "document type"),
         (long.as_str(), "too long"),

@@ -222,6 +222,7 @@ on_both_databases! {
     }
     preferences {
         preferences_are_what_was_set,
+        preferences_from_elsewhere_stay_behind_the_owner_s_own,
         preferences_are_applied_before_storing,
         preferences_concern_the_owner_s_copy_only,
     }

@@ -4,8 +4,10 @@
 --   prosodyctl mod_multiend_archive export HOST FILE       what mod_mam has, for "multiend admin import FILE"
 --   prosodyctl mod_multiend_archive import FILE            what "multiend admin export OWNER" has written, for mod_mam
 --
--- Archive ids and times stay as they are. Both may be run again: a message that is there already is not doubled.
+-- Archive ids and times stay as they are. Both may be run again: a message that is there already is not doubled. What users
+-- want archived goes along, as <prefs/> (XEP-0441) beside their archives.
 
+local configmanager = require "core.configmanager";
 local datetime = require "util.datetime";
 local jid = require "util.jid";
 local lxp = require "lxp";
@@ -19,12 +21,42 @@ local ns_forward, ns_delay = "urn:xmpp:forward:0", "urn:xmpp:delay";
 local ns_xml = "http://www%.w3%.org/XML/1998/namespace"; -- as a pattern
 local longest_result = 4 * 1024 * 1024; -- Most bytes of text in a result.
 
+-- What mod_mam has of a host's users: the archive, and their preferences.
 local function open_archive(host)
 	if not prosody.hosts[host] then prosody.hosts[host] = require "util.startup".make_host(host); end
 	storagemanager.initialize_host(host);
 	usermanager.initialize_host(host);
-	local store = require "core.configmanager".get(host, "archive_store") or "archive";
-	return assert(storagemanager.open(host, store, "archive"));
+	local store = configmanager.get(host, "archive_store") or "archive";
+	return assert(storagemanager.open(host, store, "archive")), assert(storagemanager.open(host, store .. "_prefs", "keyval"));
+end
+
+-- Preferences are stored as mod_mam does: JIDs, and false for everybody else, with true for always and false for never.
+local default_names = { [true] = "always", [false] = "never", roster = "roster" };
+local defaults = { always = true, never = false, roster = "roster" };
+
+local function written_preferences(host, stored)
+	local default = stored[false];
+	if default == nil then default = configmanager.get(host, "default_archive_policy"); end
+	local prefs = st.stanza("prefs", { xmlns = ns_mam, default = default_names[default] or "always" });
+	for _, keep in ipairs { true, false } do
+		prefs:tag(default_names[keep]);
+		for who, kept in pairs(stored) do
+			if who and kept == keep then prefs:text_tag("jid", who); end
+		end
+		prefs:up();
+	end
+	return prefs;
+end
+
+local function read_preferences(prefs)
+	local stored = { [false] = defaults[prefs.attr.default] };
+	for _, keep in ipairs { true, false } do
+		for who in (prefs:get_child(default_names[keep]) or prefs):childtags("jid") do
+			who = jid.prep(who:get_text());
+			if who then stored[who] = keep; end
+		end
+	end
+	return stored;
 end
 
 -- With what is below a second, where the storage has it.
@@ -40,7 +72,7 @@ local function read_time(stamp) return datetime.parse((stamp:gsub("%.%d+", "")))
 
 -- Into a file, since prosodyctl may say other things on its standard output. Nobody else may read it.
 local function export(host, path)
-	local archive = open_archive(host);
+	local archive, preferences = open_archive(host);
 	pposix.umask("077");
 	local out = assert(io.open(path, "w"));
 	local count = 0;
@@ -57,7 +89,10 @@ local function export(host, path)
 			assert(out:write(tostring(result:reset()), "\n"));
 			count = count + 1;
 		end
-		out:write("</archive>\n</user>\n");
+		out:write("</archive>\n");
+		local stored = preferences:get(user);
+		if stored then out:write(tostring(written_preferences(host, stored)), "\n"); end
+		out:write("</user>\n");
 	end
 	assert(out:write("</host>\n</server-data>\n"));
 	assert(out:close());
@@ -87,15 +122,16 @@ local function named(tag, attr)
 	return name, named_attr;
 end
 
--- Calls back with each result of each archive, and whose that is. Only what XEP-0227 puts around a result counts, each in its
--- place: what users have published stands in the same file, and may look like anything.
-local function each_result(file, callback)
-	local depth, size, is_export, host, user, in_archive, result = 0, 0, false, nil, nil, false, nil;
+-- Calls back with each result of each archive, and with preferences, and whose that is. Only what XEP-0227 puts around a result
+-- counts, each in its place: what users have published stands in the same file, and may look like anything.
+local function each_element(file, callback)
+	local depth, size, is_export, host, user, in_archive = 0, 0, false, nil, nil, false;
+	local element, around; -- the one that is being read, and how deep it stands
 	local handlers = {
 		StartDoctypeDecl = function () error("it has a document type declaration", 0); end;
 		StartElement = function (_, tag, attr)
-			if result then
-				result:tag(named(tag, attr));
+			if element then
+				element:tag(named(tag, attr));
 			elseif depth == 0 then
 				is_export = tag == ns_pie .. "\1server-data";
 			elseif depth == 1 then
@@ -103,25 +139,27 @@ local function each_result(file, callback)
 			elseif depth == 2 then
 				user = tag == ns_pie .. "\1user" and attr.name;
 			elseif depth == 3 then
-				in_archive = is_export and host and user and tag == ns_pie_mam .. "\1archive";
+				local is_users = is_export and host and user;
+				in_archive = is_users and tag == ns_pie_mam .. "\1archive";
+				if is_users and tag == ns_mam .. "\1prefs" then element, around, size = st.stanza(named(tag, attr)), depth, 0; end
 			elseif depth == 4 and in_archive and tag == ns_mam .. "\1result" then
-				result, size = st.stanza(named(tag, attr)), 0;
+				element, around, size = st.stanza(named(tag, attr)), depth, 0;
 			end
 			depth = depth + 1;
 		end;
 		CharacterData = function (_, text)
-			if not result then return; end
-			result:text(text);
+			if not element then return; end
+			element:text(text);
 			size = size + #text;
 			assert(size < longest_result, "a message is too long");
 		end;
 		EndElement = function ()
 			depth = depth - 1;
-			if result and depth > 4 then
-				result:up();
-			elseif result then
-				callback(host, user, result);
-				result = nil;
+			if element and depth > around then
+				element:up();
+			elseif element then
+				callback(host, user, element);
+				element = nil;
 			end
 		end;
 	};
@@ -136,11 +174,20 @@ end
 
 local function import(path)
 	local file = path == "-" and io.stdin or assert(io.open(path, "r"));
-	local opened, archive;
+	local opened, archive, preferences;
 	local count, left_out = 0, 0;
-	each_result(file, function (host, user, result)
-		if host ~= opened then opened, archive = host, open_archive(host); end
-		if append(archive, user, host, result) then count = count + 1; else left_out = left_out + 1; end
+	each_element(file, function (host, user, element)
+		if host ~= opened then
+			opened = host;
+			archive, preferences = open_archive(host);
+		end
+		if element.name == "prefs" then
+			assert(preferences:set(user, read_preferences(element)));
+		elseif append(archive, user, host, element) then
+			count = count + 1;
+		else
+			left_out = left_out + 1;
+		end
 	end);
 	io.stderr:write(("%d messages put into the archive, %d places without a message left out\n"):format(count, left_out));
 end

@@ -10,9 +10,10 @@ use super::StoreError;
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// Every operation, so that each is there at 0 from the start. A test compares this with the calls.
-const OPERATIONS: [&str; 72] = [
+const OPERATIONS: [&str; 73] = [
     "add-device",
     "add-notice",
+    "adopt-preferences",
     "append",
     "archive-id-secret",
     "archive-totals",

@@ -21,6 +21,14 @@ pub trait PreferencesStore: Send + Sync {
         preferences: &ArchivePreferences,
         now: Timestamp,
     ) -> Result<(), StoreError>;
+
+    /// The same, unless the owner has set some; whether it was done.
+    async fn adopt_preferences(
+        &self,
+        owner: &Owner,
+        preferences: &ArchivePreferences,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
 }
 
 /// From columns: the default, and JIDs with whether messages with them are kept.

@@ -26,6 +26,19 @@ pub async fn preferences_are_what_was_set(database: Database) {
     assert_eq!(one.preferences(&alice()).await.unwrap(), second);
 }
 
+/// What an owner has set is never taken for what it had on another server, not even where it set what is the default.
+pub async fn preferences_from_elsewhere_stay_behind_the_owner_s_own(database: Database) {
+    let store = database.open().await;
+    let elsewhere = preferences(ArchiveDefault::Never, &["bob@example.net"], &[]);
+    assert!(store.adopt_preferences(&alice(), &elsewhere, at(0)).await.unwrap());
+    assert_eq!(store.preferences(&alice()).await.unwrap(), elsewhere);
+    let later = preferences(ArchiveDefault::Never, &[], &["bob@example.net"]);
+    assert!(!store.adopt_preferences(&alice(), &later, at(1)).await.unwrap());
+    store.set_preferences(&alice(), &ArchivePreferences::default(), at(2)).await.unwrap();
+    assert!(!store.adopt_preferences(&alice(), &elsewhere, at(3)).await.unwrap());
+    assert_eq!(store.preferences(&alice()).await.unwrap(), ArchivePreferences::default());
+}
+
 /// Preferences set by one instance count for the very next append of another: they are read in its transaction.
 pub async fn preferences_are_applied_before_storing(database: Database) {
     let (one, two) = (database.open().await, database.open().await);

@@ -25,10 +25,10 @@ pub fn of_user(name: &str, before: &str, results: &str) -> String {
 }
 
 /// An archive of alice's with two messages, `first` and `outer`. What she has published stands before it, and looks like an
-/// archive of bob's.
+/// archive and preferences of bob's.
 pub fn deceptive() -> String {
     let one = |id: &str| result(id, "2026-01-31T12:00:00Z", id, "<body>b</body>");
-    let forged = of_user("bob", "", &one("forged"));
+    let forged = of_user("bob", "<prefs xmlns='urn:xmpp:mam:2' default='never'/>\n", &one("forged"));
     let published = format!(
         "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'><item><x a='>' xmlns='urn:xmpp:pie:0'>\n{forged}</x>\n\
          {forged}</item></items></pubsub>\n<!-- </user>{forged} --><y><![CDATA[</y></user>{forged}]]></y>\n"

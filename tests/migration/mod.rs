@@ -67,6 +67,38 @@ pub async fn exchange(port: u16, name: &str, count: usize) {
     }
 }
 
+/// What an account wants archived: the default, and for whom it is always and never.
+pub type Preferences = (String, Vec<String>, Vec<String>);
+
+/// Preferences as a test writes them.
+pub fn wants(default: &str, always: &[&str], never: &[&str]) -> Preferences {
+    let texts = |jids: &[&str]| jids.iter().map(ToString::to_string).collect();
+    (default.to_owned(), texts(always), texts(never))
+}
+
+/// Asks for an account's preferences, or sets them: those that are then in force.
+pub async fn preferences(port: u16, user: &str, set: Option<&Preferences>) -> Preferences {
+    const NS: &str = "urn:xmpp:mam:2";
+    let mut client = Client::connect(port, DOMAIN, user, "reader").await;
+    if let Some((default, always, never)) = set {
+        let list = |jids: &[String]| jids.iter().map(|jid| format!("<jid>{jid}</jid>")).collect::<String>();
+        let (always, never) = (list(always), list(never));
+        let prefs =
+            format!("<prefs xmlns='{NS}' default='{default}'><always>{always}</always><never>{never}</never></prefs>");
+        let reply = client.request("set", None, &prefs).await;
+        assert_eq!(reply.attr("type"), Some("result"), "{reply:?}");
+    }
+    let reply = client.request("get", None, &format!("<prefs xmlns='{NS}'/>")).await;
+    let prefs = reply.get_child("prefs", NS).unwrap();
+    let list = |name| {
+        let jids = prefs.get_child(name, NS).into_iter().flat_map(minidom::Element::children);
+        let mut jids: Vec<String> = jids.map(minidom::Element::text).collect();
+        jids.sort();
+        jids
+    };
+    (prefs.attr("default").unwrap().to_owned(), list("always"), list("never"))
+}
+
 /// Takes words of a server's configuration out and puts others in.
 pub fn reconfigure(config: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(config).unwrap();

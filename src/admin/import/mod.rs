@@ -5,6 +5,9 @@
 //! newest message of an archive cannot be put into it any more: archives are imported before their owners' first message
 //! here. Run again, after an interruption or with a longer file, it goes on where it stopped: what is there already is
 //! recognised by its id.
+//!
+//! What its owner wants archived comes along, where the owner has not said it here. It is for what is written from then on, so
+//! that it is set when the archive is there.
 
 pub mod source;
 
@@ -15,15 +18,15 @@ use std::io::BufRead;
 use jid::{DomainPart, Jid};
 use serde::Serialize;
 
-use self::source::{Found, Source, SourceError};
+use self::source::{Found, Kind, Source, SourceError};
 use crate::archive::archive_id::ArchiveIds;
 use crate::archive::classify::{Verdict, classify};
 use crate::archive::retention::Retention;
 use crate::archive::retraction::origin_of;
-use crate::model::{ArchiveId, ArchivedMessage, Clock, Copy, Direction, Owner, Timestamp};
+use crate::model::{ArchiveId, ArchivePreferences, ArchivedMessage, Clock, Copy, Direction, Owner, Timestamp};
 use crate::stanza::message::Message;
 use crate::stanza::tree::{Element, STREAM};
-use crate::stanza::{delay, ephemeral, forwarded};
+use crate::stanza::{delay, ephemeral, forwarded, mam};
 use crate::store::{Appended, Edge, Filter, Page, PageQuery, Store, StoreError};
 
 /// Messages of one transaction, and bytes of them.
@@ -62,11 +65,15 @@ pub struct Imported {
     pub foreign: u64,
     /// No messages, of nobody's, or too long.
     pub unusable: u64,
+    /// Accounts whose preferences were set.
+    pub preferences: u64,
+    /// Accounts whose preferences cannot be kept here.
+    pub preferences_refused: u64,
 }
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { read, stored, known, unwanted, late, foreign, unusable } = self;
+        let Self { read, stored, known, unwanted, late, foreign, unusable, preferences, preferences_refused } = self;
         writeln!(f, "{read} messages read: {stored} stored, {known} there already, {unwanted} not kept by policy")?;
         if *late > 0 {
             writeln!(
@@ -80,6 +87,16 @@ impl fmt::Display for Imported {
         }
         if *unusable > 0 {
             writeln!(f, "{unusable} not stored: not a message with a time and an account, or too long")?;
+        }
+        if *preferences > 0 {
+            writeln!(f, "the preferences of {preferences} accounts set")?;
+        }
+        if *preferences_refused > 0 {
+            writeln!(
+                f,
+                "the preferences of {preferences_refused} accounts not set: they depend on a roster, or cannot be read; \
+                 all their messages are archived until they say otherwise here"
+            )?;
         }
         Ok(())
     }
@@ -99,6 +116,9 @@ pub struct Importer<'s, S: ?Sized> {
     pub ids: ArchiveIds,
 }
 
+/// What an account wants archived, until its archive has been read.
+type Held = Option<(Owner, ArchivePreferences)>;
+
 /// A message for an archive, or why it is not.
 enum Prepared {
     Message(ArchivedMessage),
@@ -117,6 +137,7 @@ impl<S: Store + ?Sized> Importer<'_, S> {
     ) -> Result<(), ImportError> {
         let mut source = Source::new(input);
         let (mut batch, mut bytes) = (Vec::new(), 0_usize);
+        let mut held: Held = None;
         let result = loop {
             let found = match source.next_found() {
                 Ok(Some(found)) => found,
@@ -124,6 +145,20 @@ impl<S: Store + ?Sized> Importer<'_, S> {
                 // What stands before it is good all the same.
                 Err(error) => break Err(error),
             };
+            let is_next = |(owner, _): &(Owner, _)| found.account.as_ref() != Some(owner.jid());
+            if held.as_ref().is_some_and(is_next) {
+                self.store(&mut batch, done).await?;
+                bytes = 0;
+                self.adopt(&mut held, done).await?;
+            }
+            if found.kind == Kind::Preferences {
+                match self.preferences(&found) {
+                    Some(Ok(preferences)) => held = Some(preferences),
+                    Some(Err(())) => done.preferences_refused = done.preferences_refused.saturating_add(1),
+                    None => {}
+                }
+                continue;
+            }
             done.read = done.read.saturating_add(1);
             match self.prepare(&found) {
                 Prepared::Message(message) => {
@@ -147,7 +182,27 @@ impl<S: Store + ?Sized> Importer<'_, S> {
             }
         };
         self.store(&mut batch, done).await?;
-        Ok(result?)
+        result?;
+        Ok(self.adopt(&mut held, done).await?)
+    }
+
+    /// Sets what an account wants archived, unless it has said so here.
+    async fn adopt(&self, held: &mut Held, done: &mut Imported) -> Result<(), StoreError> {
+        let Some((owner, preferences)) = held.take() else { return Ok(()) };
+        let adopted = self.store.adopt_preferences(&owner, &preferences, self.clock.now()).await?;
+        done.preferences = done.preferences.saturating_add(u64::from(adopted));
+        Ok(())
+    }
+
+    /// Preferences, and whose; an error if they cannot be kept, nothing if they are nobody's who is served.
+    fn preferences(&self, found: &Found) -> Option<Result<(Owner, ArchivePreferences), ()>> {
+        let owner = owner_in(found).filter(|owner| self.serves(owner))?;
+        let read = |bytes: &Vec<u8>| mam::read_preferences(&Element::parse(bytes).ok()?).ok();
+        Some(found.element.as_ref().and_then(read).map(|preferences| (owner, preferences)).ok_or(()))
+    }
+
+    fn serves(&self, owner: &Owner) -> bool {
+        self.domains.iter().any(|domain| domain.as_str() == owner.jid().domain().as_str())
     }
 
     /// Stores a batch of one owner, in one transaction, and empties it.
@@ -209,13 +264,11 @@ impl<S: Store + ?Sized> Importer<'_, S> {
     }
 
     fn prepare(&self, found: &Found) -> Prepared {
-        let Some(owner) = found.account.clone().and_then(|account| Owner::new(account).ok()) else {
-            return Prepared::Unusable;
-        };
-        if !self.domains.iter().any(|domain| domain.as_str() == owner.jid().domain().as_str()) {
+        let Some(owner) = owner_in(found) else { return Prepared::Unusable };
+        if !self.serves(&owner) {
             return Prepared::Foreign;
         }
-        let Some(bytes) = &found.result else { return Prepared::Unusable };
+        let Some(bytes) = &found.element else { return Prepared::Unusable };
         let Ok(result) = Element::parse(bytes) else { return Prepared::Unusable };
         self.archived(owner, &result).unwrap_or(Prepared::Unusable)
     }
@@ -266,6 +319,10 @@ impl<S: Store + ?Sized> Importer<'_, S> {
             key_exchanges,
         }))
     }
+}
+
+fn owner_in(found: &Found) -> Option<Owner> {
+    Owner::new(found.account.clone()?).ok()
 }
 
 fn owner_of(message: &ArchivedMessage) -> Option<&Owner> {

@@ -1,7 +1,8 @@
-//! Reading archives out of a file in the portable form of XEP-0227 (§ "Archives", `urn:xmpp:pie:0#mam`), result by result.
+//! Reading archives out of a file in the portable form of XEP-0227 (§ "Archives", `urn:xmpp:pie:0#mam`), result by result;
+//! and what is to be archived, of which XEP-0227 says nothing: a user's `<prefs/>` (XEP-0441) stands beside its archive.
 //!
-//! The file may be larger than memory: one result is held at a time, and no piece of it may be longer than
-//! [`MAX_RESULT`]. What is in the file besides archives is passed over. A document type is refused.
+//! The file may be larger than memory: one element is held at a time, and no piece of it may be longer than
+//! [`MAX_RESULT`]. What else is in the file is passed over. A document type is refused.
 
 use std::io::{self, BufRead, Read};
 
@@ -12,7 +13,7 @@ use quick_xml::{NsReader, Writer};
 
 use crate::stanza::mam;
 
-/// Longest result taken, in bytes; what is longer is passed over and told.
+/// Longest element taken, in bytes; what is longer is passed over and told.
 pub const MAX_RESULT: usize = 1024 * 1024;
 
 /// The namespaces of XEP-0227: the present one and that of older exports.
@@ -42,13 +43,24 @@ pub enum SourceError {
     NotServerData,
 }
 
-/// One message of an archive.
+/// One thing in a file.
 #[derive(Debug)]
 pub struct Found {
-    /// Whose archive; `None` if the file names no account that could be one.
+    /// Whose; `None` if the file names no account that could be one.
     pub account: Option<BareJid>,
-    /// `<result/>` with its namespace; `None` if it is longer than [`MAX_RESULT`].
-    pub result: Option<Vec<u8>>,
+    /// What it is.
+    pub kind: Kind,
+    /// The element with its namespace; `None` if it is longer than [`MAX_RESULT`].
+    pub element: Option<Vec<u8>>,
+}
+
+/// What can be found in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A message of an archive, `<result/>`.
+    Result,
+    /// What is to be archived, `<prefs/>`.
+    Preferences,
 }
 
 /// A file that is being read.
@@ -70,7 +82,7 @@ impl<R: BufRead> Source<R> {
         Self { reader, buffer: Vec::new(), depth: 0, host: None, account: None, in_archive: false }
     }
 
-    /// The next message of any archive; `None` at the end of the file.
+    /// The next message or the next preferences of anybody; `None` at the end of the file.
     pub fn next_found(&mut self) -> Result<Option<Found>, SourceError> {
         loop {
             let (namespace, event) = self.event()?;
@@ -89,11 +101,13 @@ impl<R: BufRead> Source<R> {
                             self.account = jid.and_then(|jid| BareJid::new(&jid).ok());
                         }
                         (4, "archive") => self.in_archive = namespace == PIE_MAM,
+                        (4, "prefs") if namespace == mam::NS => {
+                            let start = start.into_owned();
+                            return self.found(Kind::Preferences, start).map(Some);
+                        }
                         (5, "result") if self.in_archive && namespace == mam::NS => {
                             let start = start.into_owned();
-                            let result = self.result(start)?;
-                            self.depth = self.depth.saturating_sub(1);
-                            return Ok(Some(Found { account: self.account.clone(), result }));
+                            return self.found(Kind::Result, start).map(Some);
                         }
                         _ => {}
                     }
@@ -115,8 +129,14 @@ impl<R: BufRead> Source<R> {
         }
     }
 
+    fn found(&mut self, kind: Kind, start: BytesStart<'static>) -> Result<Found, SourceError> {
+        let element = self.element(start)?;
+        self.depth = self.depth.saturating_sub(1);
+        Ok(Found { account: self.account.clone(), kind, element })
+    }
+
     /// The element that begins with `start`, to its end, as it stands; with the namespace that it is in.
-    fn result(&mut self, mut start: BytesStart<'static>) -> Result<Option<Vec<u8>>, SourceError> {
+    fn element(&mut self, mut start: BytesStart<'static>) -> Result<Option<Vec<u8>>, SourceError> {
         if !start.attributes().flatten().any(|attribute| attribute.key.as_ref() == "xmlns") {
             start.push_attribute(("xmlns", mam::NS));
         }
@@ -196,14 +216,14 @@ impl<R: BufRead> Read for Bounded<R> {
 mod tests {
     use super::*;
 
-    /// Whose archive, and what was in it.
+    /// Whose, and what.
     type Seen = (Option<String>, Option<String>);
 
     fn read(text: &str) -> Result<Vec<Seen>, SourceError> {
         let mut source = Source::new(text.as_bytes());
         let mut all = Vec::new();
         while let Some(found) = source.next_found()? {
-            let text = found.result.map(|result| String::from_utf8(result).unwrap());
+            let text = found.element.map(|element| String::from_utf8(element).unwrap());
             all.push((found.account.map(|account| account.to_string()), text));
         }
         Ok(all)
@@ -231,6 +251,24 @@ mod tests {
         );
         let found = read(&inherited).unwrap();
         assert_eq!(found[0].1.as_deref(), Some("<result id='2' xmlns=\"urn:xmpp:mam:2\"><x></x></result>"));
+    }
+
+    #[test]
+    fn preferences_stand_beside_the_archive() {
+        let prefs = "<prefs xmlns='urn:xmpp:mam:2' default='never'><always><jid>a@b</jid></always></prefs>";
+        let result = "<result xmlns='urn:xmpp:mam:2' id='1'></result>";
+        // In an archive, in what somebody has published, and around an account it is none.
+        let text = file(&format!("{prefs}{result}"))
+            .replace("<items>", &format!("{prefs}<items>{prefs}"))
+            .replace("</archive>", &format!("</archive>{prefs}<prefs default='always'/>"))
+            .replace("</user><user", &format!("</user>{prefs}<user"));
+        let mut source = Source::new(text.as_bytes());
+        let mut found = Vec::new();
+        while let Some(Found { account, kind, element }) = source.next_found().unwrap() {
+            found.push((kind, account.unwrap().to_string(), String::from_utf8(element.unwrap()).unwrap()));
+        }
+        let of_alice = |kind, text: &str| (kind, "alice@example.org".to_owned(), text.to_owned());
+        assert_eq!(found, [of_alice(Kind::Result, result), of_alice(Kind::Preferences, prefs)]);
     }
 
     #[test]

@@ -91,4 +91,25 @@ impl PreferencesStore for SqliteStore {
         })
         .await
     }
+
+    async fn adopt_preferences(
+        &self,
+        owner: &Owner,
+        preferences: &ArchivePreferences,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.transaction("adopt-preferences", |mut db| async move {
+            let account = account::register(&mut db, owner.as_str(), now).await?;
+            let has_set: bool = sqlx::query_scalar("SELECT archive_default IS NOT NULL FROM account WHERE id = ?1")
+                .bind(account)
+                .fetch_one(&mut *db)
+                .await?;
+            if has_set {
+                return db.abandon(false).await;
+            }
+            write(&mut db, account, preferences).await?;
+            db.commit(true).await
+        })
+        .await
+    }
 }

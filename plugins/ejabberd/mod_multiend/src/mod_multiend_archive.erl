@@ -7,7 +7,8 @@
 %%%
 %%% Times stay as they are, and so does an archive id that mod_mam gave, which is the time of its message in microseconds. A
 %%% message whose id is another's gets the one that mod_mam would have given it. Both commands may be run again: a message
-%%% that is there already is not doubled. Rooms are left alone.
+%%% that is there already is not doubled. Rooms are left alone. What users want archived goes along, as <prefs/> (XEP-0441)
+%%% beside their archives.
 %%%
 %%% Modules beside this one: mod_multiend_archive_file (reading and writing files), mod_multiend_archive_storage (mod_mam's
 %%% tables).
@@ -91,16 +92,14 @@ export(Host, Path) ->
 export_account(File, Host, User, {Messages, Accounts, Unreadable}) ->
     Page = fun(Page, {Last, Written, Left}) ->
 		   {Results, {NewLast, NewLeft}} = lists:mapfoldl(fun result/2, {Last, Left}, Page),
-		   Open = [mod_multiend_archive_file:account(User) || Written =:= 0],
-		   mod_multiend_archive_file:write(File, [Open | Results]),
+		   mod_multiend_archive_file:write(File, Results),
 		   {NewLast, Written + length(Page), NewLeft}
 	   end,
-    case mod_multiend_archive_storage:fold(Page, {{0, 0}, 0, 0}, Host, User) of
-	{_, 0, 0} -> {Messages, Accounts, Unreadable};
-	{_, Written, Left} ->
-	    mod_multiend_archive_file:write(File, mod_multiend_archive_file:account_end()),
-	    {Messages + Written - Left, Accounts + 1, Unreadable + Left}
-    end.
+    mod_multiend_archive_file:write(File, mod_multiend_archive_file:account(User)),
+    {_, Written, Left} = mod_multiend_archive_storage:fold(Page, {{0, 0}, 0, 0}, Host, User),
+    Preferences = mod_multiend_archive_storage:preferences(Host, User),
+    mod_multiend_archive_file:write(File, mod_multiend_archive_file:account_end(Preferences)),
+    {Messages + Written - Left, Accounts + min(Written, 1), Unreadable + Left}.
 
 %% An id is given twice if two messages come for an account in one microsecond. In an export each has its own.
 result({_, unreadable}, {Last, Left}) -> {[], {Last, Left + 1}};
@@ -114,12 +113,15 @@ result({Time, Message}, {_, Left}) ->
 
 import(Path) ->
     #import{stored = Stored, known = Known, without_message = Places, unusable = Unusable} =
-	mod_multiend_archive_file:fold(fun import_result/3, #import{}, Path),
+	mod_multiend_archive_file:fold(fun import_element/3, #import{}, Path),
     [io_lib:format("~B messages stored, ~B there already", [Stored, Known]),
      [io_lib:format(", ~B places without a message left out", [Places]) || Places > 0],
      [io_lib:format(", ~B cannot be used", [Unusable]) || Unusable > 0]].
 
-import_result(Account, Result, #import{account = Account, archive = Archive} = Import) ->
+import_element({Host, User}, #xmlel{name = <<"prefs">>} = Preferences, Import) ->
+    mod_multiend_archive_storage:put_preferences(Host, User, Preferences),
+    Import;
+import_element(Account, Result, #import{account = Account, archive = Archive} = Import) ->
     case message_of(Result) of
 	{Time, Message} ->
 	    case mod_multiend_archive_storage:put(Archive, Time, Message) of
@@ -130,9 +132,9 @@ import_result(Account, Result, #import{account = Account, archive = Archive} = I
 	without_message -> Import#import{without_message = Import#import.without_message + 1};
 	unusable -> Import#import{unusable = Import#import.unusable + 1}
     end;
-import_result({Host, User} = Account, Result, Import) ->
+import_element({Host, User} = Account, Result, Import) ->
     Archive = mod_multiend_archive_storage:open(Host, User),
-    import_result(Account, Result, Import#import{account = Account, archive = Archive}).
+    import_element(Account, Result, Import#import{account = Account, archive = Archive}).
 
 %% What has expired in multiend keeps its place there. Here there is nothing to show for it.
 message_of(Result) ->

@@ -1,10 +1,11 @@
 %%% Archives of accounts as a file in the form of XEP-0227 (section "Archives", urn:xmpp:pie:0#mam), as "multiend admin export"
-%%% writes it and "multiend admin import" reads it. A file may be larger than memory: one result is held at a time.
+%%% writes it and "multiend admin import" reads it; and what accounts want archived, of which XEP-0227 says nothing: <prefs/>
+%%% beside an archive. A file may be larger than memory: one result is held at a time.
 %%%
 %%% What cannot be done is thrown as {failed, Text}.
 -module(mod_multiend_archive_file).
 
--export([create/1, write/2, close/1, head/1, account/1, result/3, account_end/0, tail/0]).
+-export([create/1, write/2, close/1, head/1, account/1, result/3, account_end/1, tail/0]).
 -export([fold/3]).
 
 -include("xmpp.hrl").
@@ -48,7 +49,9 @@ result(Id, Time, #xmlel{attrs = Attrs} = Message) ->
 				       children = Forwarded}]},
     [mod_multiend_messages:on_one_line(fxml:element_to_binary(Result)), $\n].
 
-account_end() -> "</archive>\n</user>\n".
+%% With what the account wants archived, if it has said so.
+account_end(none) -> "</archive>\n</user>\n";
+account_end(#xmlel{} = Preferences) -> ["</archive>\n", fxml:element_to_binary(Preferences), "\n</user>\n"].
 
 tail() -> "</host>\n</server-data>\n".
 
@@ -64,7 +67,8 @@ tail() -> "</host>\n</server-data>\n".
 		 user :: undefined | binary(),
 		 in_archive = false :: boolean()}).
 
-%% Calls Fun({Host, User}, Result, Acc) for each result of each archive in the file. The file is whole if this returns.
+%% Calls Fun({Host, User}, Element, Acc) for each result of each archive in the file, and for preferences. The file is whole if
+%% this returns.
 -spec fold(fun(({binary(), binary()}, xmlel(), Acc) -> Acc), Acc, file:name_all()) -> Acc.
 fold(Fun, Acc, Path) ->
     case file:open(Path, [read, raw, binary]) of
@@ -77,13 +81,19 @@ fold(Fun, Acc, Path) ->
 
 elements(Fun, Acc, #reader{depth = Depth} = Reader) ->
     case next(Reader) of
+	{Kind, _, <<"<prefs", _/binary>> = Tag, Next} when Depth =:= 3, Kind =:= open orelse Kind =:= empty ->
+	    {Text, Behind} = case Kind of
+				 open -> rest_of_element(Next, 1, [Tag], byte_size(Tag));
+				 empty -> {Tag, Next}
+			     end,
+	    elements(Fun, found(<<"prefs">>, Fun, Acc, parse(Text), Behind), Behind);
 	{open, _, Tag, Next} when Depth < 4 -> elements(Fun, Acc, entered(Depth, parse([Tag, "</", name(Tag), ">"]), Next));
 	{empty, _, Tag, Next} when Depth < 4 ->
 	    #reader{} = entered(Depth, parse(Tag), Next),
 	    elements(Fun, Acc, Next);
 	{open, _, Tag, Next} when Depth =:= 4, Next#reader.in_archive ->
 	    {Text, Behind} = rest_of_element(Next, 1, [Tag], byte_size(Tag)),
-	    elements(Fun, found(Fun, Acc, parse(Text), Behind), Behind);
+	    elements(Fun, found(<<"result">>, Fun, Acc, parse(Text), Behind), Behind);
 	{open, _, _, Next} -> elements(Fun, Acc, Next#reader{depth = Depth + 1});
 	{close, _, _, _} when Depth =:= 0 -> throw({failed, "it is not well-formed"});
 	{close, _, _, Next} -> elements(Fun, Acc, Next#reader{depth = Depth - 1});
@@ -102,8 +112,8 @@ entered(3, El, #reader{host = Host, user = User} = Reader) ->
     IsArchive = Host =/= undefined andalso User =/= undefined andalso is_element(El, <<"archive">>, ?NS_PIE_MAM),
     Reader#reader{depth = 4, in_archive = IsArchive}.
 
-found(Fun, Acc, El, #reader{host = Host, user = User}) ->
-    case is_element(El, <<"result">>, ?NS_MAM_2) of
+found(Name, Fun, Acc, El, #reader{host = Host, user = User}) ->
+    case Host =/= undefined andalso User =/= undefined andalso is_element(El, Name, ?NS_MAM_2) of
 	true -> Fun({Host, User}, El, Acc);
 	false -> Acc
     end.

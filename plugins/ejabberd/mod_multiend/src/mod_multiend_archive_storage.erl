@@ -1,11 +1,12 @@
-%%% The archives of accounts where mod_mam keeps them: in Mnesia or in an SQL database. Read in pages, oldest first; in Mnesia,
-%%% which has an archive only as a whole, one archive at a time is held, as for any query of mod_mam.
+%%% The archives of accounts where mod_mam keeps them, and what they want archived: in Mnesia or in an SQL database. Archives
+%%% are read in pages, oldest first; in Mnesia, which has an archive only as a whole, one archive at a time is held, as for any
+%%% query of mod_mam.
 %%%
 %%% The tables are read themselves, since what mod_mam would answer is not what it has: it decodes, stamps and leaves out. They
 %%% are written by mod_mam's own storage module. What cannot be done is thrown as {failed, Text}.
 -module(mod_multiend_archive_storage).
 
--export([owners/1, fold/4, open/2, put/3]).
+-export([owners/1, fold/4, preferences/2, open/2, put/3, put_preferences/3]).
 -export_type([archive/0]).
 
 -include("logger.hrl").
@@ -41,7 +42,7 @@ query(Host, Query) ->
 
 %%% -------------------------------------------------------------------------------------------------------------------- reading
 
-%% Who may have an archive, in order.
+%% Who may have an archive, or preferences, in order.
 -spec owners(binary()) -> [binary()].
 owners(Host) ->
     case backend(Host) of
@@ -49,8 +50,9 @@ owners(Host) ->
 	    Accounts = [User || {User, _} <- ejabberd_auth:get_users(Host)],
 	    lists:usort(owners_in_mnesia(mnesia:dirty_first(archive_msg), Host, Accounts));
 	mod_mam_sql ->
-	    Rows = query(Host, ?SQL("select distinct @(username)s from archive where %(Host)H")),
-	    lists:sort([User || {User} <- Rows, binary:match(User, <<"@">>) =:= nomatch]) % the others are rooms
+	    Rows = query(Host, ?SQL("select distinct @(username)s from archive where %(Host)H"))
+		++ query(Host, ?SQL("select @(username)s from archive_prefs where %(Host)H")),
+	    lists:usort([User || {User} <- Rows, binary:match(User, <<"@">>) =:= nomatch]) % the others are rooms
     end.
 
 owners_in_mnesia('$end_of_table', _, Acc) -> Acc;
@@ -100,14 +102,29 @@ decode(Host, User, XML, Peer) ->
 	    unreadable
     end.
 
+%% What an account wants archived, as <prefs/>, if it has said so.
+-spec preferences(binary(), binary()) -> xmlel() | none.
+preferences(Host, User) ->
+    Backend = backend(Host),
+    case Backend:get_prefs(User, Host) of
+	{ok, #archive_prefs{default = Default, always = Always, never = Never}} ->
+	    List = fun(Name, Addresses) ->
+			   Items = [#xmlel{name = <<"jid">>, children = [{xmlcdata, jid:encode(jid:make(Address))}]}
+				    || Address <- Addresses],
+			   #xmlel{name = Name, children = Items}
+		   end,
+	    #xmlel{name = <<"prefs">>, attrs = [{<<"xmlns">>, ?NS_MAM_2}, {<<"default">>, atom_to_binary(Default, utf8)}],
+		   children = [List(<<"always">>, Always), List(<<"never">>, Never)]};
+	error -> none;
+	Error -> throw({failed, io_lib:format("the preferences of ~ts@~ts: ~p", [User, Host, Error])})
+    end.
+
 %%% -------------------------------------------------------------------------------------------------------------------- writing
 
 %% The archive of an account, to put messages into, oldest first.
 -spec open(binary(), binary()) -> archive().
 open(GivenHost, GivenUser) ->
-    {Host, User} = {jid:nameprep(GivenHost), jid:nodeprep(GivenUser)},
-    Host =/= error andalso User =/= error andalso ejabberd_auth:user_exists(User, Host)
-	orelse throw({failed, ["there is no account ", GivenUser, $@, GivenHost, " here"]}),
+    {Host, User} = account(GivenHost, GivenUser),
     Backend = backend(Host),
     There = case Backend of
 		mod_mam_sql -> {-1, []};
@@ -118,6 +135,47 @@ open(GivenHost, GivenUser) ->
 				end, #{}, read(Host, User))
 	    end,
     #archive{host = Host, user = User, backend = Backend, there = There}.
+
+account(GivenHost, GivenUser) ->
+    {Host, User} = {jid:nameprep(GivenHost), jid:nodeprep(GivenUser)},
+    Host =/= error andalso User =/= error andalso ejabberd_auth:user_exists(User, Host)
+	orelse throw({failed, ["there is no account ", GivenUser, $@, GivenHost, " here"]}),
+    {Host, User}.
+
+%% Sets what an account wants archived, in place of what it has said here.
+-spec put_preferences(binary(), binary(), xmlel()) -> ok.
+put_preferences(GivenHost, GivenUser, El) ->
+    {Host, User} = account(GivenHost, GivenUser),
+    Default = case fxml:get_tag_attr_s(<<"default">>, El) of
+		  <<"never">> -> never;
+		  <<"roster">> -> roster;
+		  _ -> always
+	      end,
+    Preferences = #archive_prefs{us = {User, Host}, default = Default,
+				 always = addresses(<<"always">>, El), never = addresses(<<"never">>, El)},
+    Backend = backend(Host),
+    case Backend:write_prefs(User, Host, Preferences, Host) of
+	ok -> ok;
+	Error -> throw({failed, io_lib:format("mod_mam does not take the preferences of ~ts@~ts: ~p", [User, Host, Error])})
+    end,
+    % mod_mam may remember what they were.
+    try ets_cache:delete(archive_prefs_cache, {User, Host}, ejabberd_cluster:get_nodes())
+    catch error:badarg -> ok
+    end,
+    ok.
+
+%% Without resources, of which mod_mam's preferences know nothing.
+addresses(Name, El) ->
+    Items = case fxml:get_subtag(El, Name) of
+		#xmlel{children = Children} -> Children;
+		false -> []
+	    end,
+    lists:usort(lists:flatmap(fun bare_address/1, [Item || #xmlel{name = <<"jid">>} = Item <- Items])).
+
+bare_address(Item) ->
+    try [jid:tolower(jid:remove_resource(jid:decode(fxml:get_tag_cdata(Item))))]
+    catch error:{bad_jid, _} -> []
+    end.
 
 %% Puts a message where its time is, or if another is there, at the next free microsecond: times are ids, and two messages
 %% with one id could not be paged through.
