@@ -26,6 +26,7 @@ local function new(options)
 	local imported = module:open_store("multiend", "keyval");
 	local known_imported = require "util.cache".new(10000);
 	local importing = {}; -- user -> list of who waits
+	local refreshing = {}; -- node and user -> the last attempt to get a list that there was no answer to yet
 	local self = {};
 
 	-- Makes mod_pep's node what <list/> says.
@@ -77,15 +78,22 @@ local function new(options)
 		if (ours and ids(ours)) ~= (theirs and ids(theirs)) then self.refresh(user, node); end
 	end
 
-	-- Asks for the list in force, until there is an answer.
+	-- Asks for the list in force, until there is an answer. Of several that fail, the last one asks again.
 	function self.refresh(user, node)
-		local function again() module:add_timer(retry_seconds, function () self.refresh(user, node); end); end
-		if not user_exists(user, module.host) then return; end
+		local key, attempt = node .. " " .. user, {};
+		local function is_last() return refreshing[key] == attempt; end
+		local function again()
+			module:add_timer(retry_seconds, function () if is_last() then self.refresh(user, node); end end);
+		end
+		refreshing[key] = user_exists(user, module.host) and attempt or nil;
+		if not refreshing[key] then return; end
 		local payload = ("<list xmlns='%s' owner='%s' node='%s'/>"):format(
 			ns_plugin, st.xml_escape(jid.join(user, module.host)), st.xml_escape(node));
 		local ok = components.request("get", payload, function (reply)
 			local list = reply and reply.attr.type == "result" and reply:get_child("list", ns_plugin);
-			if list then self.apply(user, list); else again(); end
+			if not list then return again(); end
+			if is_last() then refreshing[key] = nil; end
+			self.apply(user, list);
 		end);
 		if not ok then again(); end
 	end
