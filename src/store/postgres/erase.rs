@@ -12,11 +12,13 @@ use crate::store::{EraseStore, Erased, StoreError};
 const BLOCKS: u64 = 1_024;
 
 /// The tables with a column `account`, but for the archive's, whose rows share bodies. Their names come from the catalog.
+/// Bundles go first: a claim holds the row of one while it writes into the other tables, and writes nothing without one.
 async fn owned_tables(connection: &mut PgConnection) -> Result<Vec<String>, StoreError> {
     let tables = sqlx::query_scalar(
         "SELECT c.relname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
          WHERE a.attname = 'account' AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-         AND c.relnamespace = current_schema()::regnamespace AND c.relname <> 'entry' ORDER BY c.relname",
+         AND c.relnamespace = current_schema()::regnamespace AND c.relname <> 'entry'
+         ORDER BY c.relname <> 'bundle', c.relname",
     );
     Ok(tables.fetch_all(connection).await?)
 }
