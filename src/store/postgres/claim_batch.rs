@@ -9,8 +9,7 @@
 //! is answered with care.
 //!
 //! Each part reads rows by the whole key of one index. A `LIMIT 1`, or a count, keeps PostgreSQL from merging a part with
-//! others: it would then choose by statistics, read whole tables while they are small, and the plan is kept. The stock of a
-//! device is read for its first claim: a condition of the join would come too late, when it has been read for each.
+//! others: it would then choose by statistics, read whole tables while they are small, and the plan is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +22,11 @@ use crate::store::{Claim, ClaimKind, ClaimOutcome, ClaimRules, StoreError};
 
 use super::claim::outcome;
 
-const CLAIM: &str = "
+/// The statement, with the part that finds and locks the row of a prekey for each claim that wants one.
+macro_rules! claim {
+    ($served:literal) => {
+        concat!(
+            "
     WITH asked AS MATERIALIZED (
         SELECT n.place, n.protocol, n.device, n.claimant, b.account, b.plain_until, b.item_id, b.identity_key,
                b.signed_prekey_id, b.signed_prekey, b.signed_prekey_signature, h.held_id, h.held_key, h.good,
@@ -46,29 +49,51 @@ const CLAIM: &str = "
             AND p.claimant >= n.payer AND p.claimant < n.payer || '0'
             AND substr(p.claimant, length(n.payer) + 1, 1) IN ('', '/', ' ')) h
         WHERE b.payload IS NOT NULL AND b.void_epoch >= (SELECT epoch FROM deployment WHERE NOT doubted)),
-    queued AS (
+    ",
+            $served,
+            ",
+    taken AS (
+        UPDATE prekey p SET issued_at = $7, last_issued_at = $7, claimant = s.claimant, superseded = 0,
+            fresh_issues = fresh_issues + 1
+        FROM served s WHERE p.ctid = s.row
+        RETURNING s.place, p.prekey_id, p.key, s.item_id, s.identity_key, s.signed_prekey_id, s.signed_prekey,
+            s.signed_prekey_signature)
+    SELECT *, true AS fresh FROM taken
+    UNION ALL
+    SELECT place, held_id, held_key, item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature, false
+    FROM asked WHERE good"
+        )
+    };
+}
+
+/// Claims of which each is for another device.
+const APART: &str = claim!(
+    "served AS MATERIALIZED (
+        SELECT a.*, stock.row FROM asked a CROSS JOIN LATERAL (
+            SELECT p.ctid AS row FROM prekey p
+            WHERE p.account = a.account AND p.protocol = a.protocol AND p.device = a.device AND p.issued_at IS NULL
+            AND p.upload < a.plain_until
+            ORDER BY p.upload LIMIT 1 FOR UPDATE SKIP LOCKED) stock
+        WHERE a.wants)"
+);
+
+/// Claims of which some are for the same device. Its stock is read for the first of them: a condition of the join would come
+/// too late, when it has been read for each. The windows take an eighth of a small batch's time.
+const TOGETHER: &str = claim!(
+    "queued AS (
         SELECT *, count(*) OVER in_device AS crowd, row_number() OVER (in_device ORDER BY place) AS turn
         FROM asked WHERE wants
         WINDOW in_device AS (PARTITION BY account, protocol, device)),
     served AS MATERIALIZED (
-        SELECT q.*, max(stock.rows) OVER (PARTITION BY q.account, q.protocol, q.device) AS rows
+        SELECT q.*, (max(stock.rows) OVER (PARTITION BY q.account, q.protocol, q.device))[q.turn] AS row
         FROM queued q LEFT JOIN LATERAL (
             SELECT array_agg(row) AS rows FROM (
                 SELECT p.ctid AS row FROM prekey p
                 WHERE p.account = q.account AND p.protocol = q.protocol AND p.device = q.device AND p.issued_at IS NULL
                 AND p.upload < q.plain_until
                 ORDER BY p.upload LIMIT q.crowd FOR UPDATE SKIP LOCKED) taken
-            WHERE q.turn = 1) stock ON true),
-    taken AS (
-        UPDATE prekey p SET issued_at = $7, last_issued_at = $7, claimant = s.claimant, superseded = 0,
-            fresh_issues = fresh_issues + 1
-        FROM served s WHERE p.ctid = s.rows[s.turn]
-        RETURNING s.place, p.prekey_id, p.key, s.item_id, s.identity_key, s.signed_prekey_id, s.signed_prekey,
-            s.signed_prekey_signature)
-    SELECT *, true AS fresh FROM taken
-    UNION ALL
-    SELECT place, held_id, held_key, item_id, identity_key, signed_prekey_id, signed_prekey, signed_prekey_signature, false
-    FROM asked WHERE good";
+            WHERE q.turn = 1) stock ON true)"
+);
 
 /// An answered claim.
 #[derive(sqlx::FromRow)]
@@ -108,7 +133,10 @@ pub(super) async fn claim_plain(
             allowance::plainly_per_device(rules).saturating_sub(crowd)
         }
     });
-    let rows: Vec<Answered> = sqlx::query_as(CLAIM)
+    let devices: BTreeSet<_> =
+        asked.iter().map(|(_, claim, ..)| (&claim.owner, claim.protocol, claim.device)).collect();
+    let statement = if devices.len() == asked.len() { APART } else { TOGETHER };
+    let rows: Vec<Answered> = sqlx::query_as(statement)
         .bind(asked.iter().map(|(_, claim, ..)| claim.owner.as_str()).collect::<Vec<_>>())
         .bind(asked.iter().map(|(_, claim, ..)| claim.protocol.code()).collect::<Vec<_>>())
         .bind(asked.iter().map(|(_, claim, ..)| claim.device.to_sql()).collect::<Vec<_>>())
