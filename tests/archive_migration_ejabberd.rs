@@ -95,7 +95,7 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     let before_bob = archive(port, "bob").await;
     let before_wanted = wants("always", &["bob@example.net", "dave@example.net"], &["mallory@example.net"]);
     assert_eq!(preferences(port, "alice", Some(&before_wanted)).await, before_wanted);
-    preferences(port, "carol", Some(&wants("roster", &[], &[]))).await;
+    preferences(port, "carol", Some(&wants("roster", &[], &["mallory@example.net"]))).await;
 
     // With the plugin on, nothing is added to what mod_mam has, and what is written meanwhile waits.
     reconfigure(&server.config_path(), MOVES, &format!("{MOVES}{}", Ejabberd::LOADS_PLUGIN));
@@ -112,7 +112,7 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     multiend.migrate();
     let whole = imported(&multiend, &[&file]);
     assert_eq!((whole["read"].as_u64(), whole["stored"].as_u64()), (Some(60), Some(60)), "{whole}");
-    assert_eq!((whole["preferences"].as_u64(), whole["preferences_refused"].as_u64()), (Some(1), Some(1)), "{whole}");
+    assert_eq!((whole["preferences"].as_u64(), whole["rosters"].as_u64()), (Some(2), Some(1)), "{whole}");
     let again = imported(&multiend, &[&file]);
     assert_eq!((again["stored"].as_u64(), again["known"].as_u64()), (Some(0), Some(60)), "{again}");
     multiend.restart();
@@ -121,6 +121,7 @@ async fn there_and_back(theirs: Option<&str>, ours: Option<&str>) {
     assert_eq!((&there[..30], there.len()), (before.as_slice(), 34));
     assert_eq!(archive_until(port, "bob", "waiting3").await[..30], before_bob);
     assert_eq!(preferences(port, "alice", None).await, before_wanted);
+    assert_eq!(preferences(port, "carol", None).await, wants("always", &[], &["mallory@example.net"]));
     let wanted = wants("never", &["bob@example.org"], &["mallory@example.net/phone"]);
     assert_eq!(preferences(port, "alice", Some(&wanted)).await, wanted);
     exchange(port, "here", 10).await;

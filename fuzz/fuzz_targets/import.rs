@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 
 use jid::BareJid;
 use multiend::admin::import::source::{Found, Kind, MAX_RESULT, Source};
-use multiend::stanza::mam::{push_preferences, read_preferences};
+use multiend::stanza::mam::{push_preferences, read_foreign_preferences, read_preferences};
 use multiend::stanza::tree::Element;
 
 type Seen = (Option<BareJid>, Kind, Option<Vec<u8>>);
@@ -31,7 +31,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         assert!(element.len() <= MAX_RESULT);
         let Ok(element) = Element::parse(&element) else { continue };
         if kind == Kind::Preferences
-            && let Ok(preferences) = read_preferences(&element)
+            && let Ok((preferences, _)) = read_foreign_preferences(&element)
         {
             let mut written = String::new();
             push_preferences(&mut written, &preferences, ToString::to_string);

@@ -17,7 +17,7 @@ mod preferences;
 mod reply;
 mod request;
 
-pub use preferences::{push_preferences, read_preferences};
+pub use preferences::{push_preferences, read_foreign_preferences, read_preferences};
 pub use reply::{Ends, Fin, expired_placeholder, form, mark_unstable, metadata, push_result};
 pub use request::{Query, Request, RequestError};
 

@@ -67,13 +67,16 @@ pub struct Imported {
     pub unusable: u64,
     /// Accounts whose preferences were set.
     pub preferences: u64,
-    /// Accounts whose preferences cannot be kept here.
-    pub preferences_refused: u64,
+    /// Those of them that wanted messages with their contacts archived, and only those.
+    pub rosters: u64,
+    /// Accounts whose preferences cannot be read.
+    pub preferences_unusable: u64,
 }
 
 impl fmt::Display for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { read, stored, known, unwanted, late, foreign, unusable, preferences, preferences_refused } = self;
+        let Self { read, stored, known, unwanted, late, foreign, unusable, preferences, rosters, preferences_unusable } =
+            self;
         writeln!(f, "{read} messages read: {stored} stored, {known} there already, {unwanted} not kept by policy")?;
         if *late > 0 {
             writeln!(
@@ -91,12 +94,15 @@ impl fmt::Display for Imported {
         if *preferences > 0 {
             writeln!(f, "the preferences of {preferences} accounts set")?;
         }
-        if *preferences_refused > 0 {
+        if *rosters > 0 {
             writeln!(
                 f,
-                "the preferences of {preferences_refused} accounts not set: they depend on a roster, or cannot be read; \
-                 all their messages are archived until they say otherwise here"
+                "{rosters} of them were by the roster, which is not known here: what is not in their lists is archived until \
+                 they say otherwise"
             )?;
+        }
+        if *preferences_unusable > 0 {
+            writeln!(f, "the preferences of {preferences_unusable} accounts not set: they cannot be read")?;
         }
         Ok(())
     }
@@ -117,7 +123,11 @@ pub struct Importer<'s, S: ?Sized> {
 }
 
 /// What an account wants archived, until its archive has been read.
-type Held = Option<(Owner, ArchivePreferences)>;
+struct Held {
+    owner: Owner,
+    preferences: ArchivePreferences,
+    by_roster: bool,
+}
 
 /// A message for an archive, or why it is not.
 enum Prepared {
@@ -137,7 +147,7 @@ impl<S: Store + ?Sized> Importer<'_, S> {
     ) -> Result<(), ImportError> {
         let mut source = Source::new(input);
         let (mut batch, mut bytes) = (Vec::new(), 0_usize);
-        let mut held: Held = None;
+        let mut held: Option<Held> = None;
         let result = loop {
             let found = match source.next_found() {
                 Ok(Some(found)) => found,
@@ -145,8 +155,7 @@ impl<S: Store + ?Sized> Importer<'_, S> {
                 // What stands before it is good all the same.
                 Err(error) => break Err(error),
             };
-            let is_next = |(owner, _): &(Owner, _)| found.account.as_ref() != Some(owner.jid());
-            if held.as_ref().is_some_and(is_next) {
+            if held.as_ref().is_some_and(|held| found.account.as_ref() != Some(held.owner.jid())) {
                 self.store(&mut batch, done).await?;
                 bytes = 0;
                 self.adopt(&mut held, done).await?;
@@ -154,7 +163,7 @@ impl<S: Store + ?Sized> Importer<'_, S> {
             if found.kind == Kind::Preferences {
                 match self.preferences(&found) {
                     Some(Ok(preferences)) => held = Some(preferences),
-                    Some(Err(())) => done.preferences_refused = done.preferences_refused.saturating_add(1),
+                    Some(Err(())) => done.preferences_unusable = done.preferences_unusable.saturating_add(1),
                     None => {}
                 }
                 continue;
@@ -187,18 +196,20 @@ impl<S: Store + ?Sized> Importer<'_, S> {
     }
 
     /// Sets what an account wants archived, unless it has said so here.
-    async fn adopt(&self, held: &mut Held, done: &mut Imported) -> Result<(), StoreError> {
-        let Some((owner, preferences)) = held.take() else { return Ok(()) };
+    async fn adopt(&self, held: &mut Option<Held>, done: &mut Imported) -> Result<(), StoreError> {
+        let Some(Held { owner, preferences, by_roster }) = held.take() else { return Ok(()) };
         let adopted = self.store.adopt_preferences(&owner, &preferences, self.clock.now()).await?;
         done.preferences = done.preferences.saturating_add(u64::from(adopted));
+        done.rosters = done.rosters.saturating_add(u64::from(adopted && by_roster));
         Ok(())
     }
 
-    /// Preferences, and whose; an error if they cannot be kept, nothing if they are nobody's who is served.
-    fn preferences(&self, found: &Found) -> Option<Result<(Owner, ArchivePreferences), ()>> {
+    /// Preferences, and whose; an error if they cannot be read, nothing if they are nobody's who is served.
+    fn preferences(&self, found: &Found) -> Option<Result<Held, ()>> {
         let owner = owner_in(found).filter(|owner| self.serves(owner))?;
-        let read = |bytes: &Vec<u8>| mam::read_preferences(&Element::parse(bytes).ok()?).ok();
-        Some(found.element.as_ref().and_then(read).map(|preferences| (owner, preferences)).ok_or(()))
+        let read = |bytes: &Vec<u8>| mam::read_foreign_preferences(&Element::parse(bytes).ok()?).ok();
+        let read = found.element.as_ref().and_then(read);
+        Some(read.map(|(preferences, by_roster)| Held { owner, preferences, by_roster }).ok_or(()))
     }
 
     fn serves(&self, owner: &Owner) -> bool {

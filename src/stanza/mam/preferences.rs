@@ -24,6 +24,20 @@ pub fn read_preferences(prefs: &Element<'_>) -> Result<ArchivePreferences, Reque
         }
         _ => return Err(bad("the default must be always or never".to_owned())),
     };
+    with_lists(prefs, otherwise)
+}
+
+/// Reads `<prefs/>` that another server has kept, with `roster` taken for `always`; whether it was. Nobody can be asked, and
+/// whoever has no preferences has everything archived as well: so the lists at least hold.
+pub fn read_foreign_preferences(prefs: &Element<'_>) -> Result<(ArchivePreferences, bool), RequestError> {
+    match prefs.attribute("default") {
+        Some("roster") => Ok((with_lists(prefs, ArchiveDefault::Always)?, true)),
+        _ => Ok((read_preferences(prefs)?, false)),
+    }
+}
+
+fn with_lists(prefs: &Element<'_>, otherwise: ArchiveDefault) -> Result<ArchivePreferences, RequestError> {
+    let bad = |text: String| RequestError::BadRequest(text);
     let list = |name| {
         let mut jids = BTreeSet::new();
         for jid in prefs.child(name, NS).into_iter().flat_map(|list| list.children_named("jid", NS)) {
