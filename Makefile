@@ -44,7 +44,7 @@ clippy: ## Lints
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 unit: ## All tests: unit, property, contract, end-to-end, documentation
-	@scripts/install-needs cc prosody prosody-sql postgresql ejabberd ejabberd-sql prometheus profanity
+	@scripts/install-needs cc prosody prosody-modules prosody-sql postgresql ejabberd ejabberd-sql prometheus profanity
 	cargo test --locked --workspace --all-targets
 	cargo test --locked --workspace --doc
 
